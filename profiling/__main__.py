@@ -1,0 +1,146 @@
+"""`python -m profiling`: `compare` measures, `report` shows what was measured."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from profiling import chart, report, results
+from profiling.compare import Options, compare, products_of
+from profiling.console import Console
+from profiling.errors import ComparisonError
+from profiling.interpreters import PYTHONS, Interpreter
+from profiling.measuring import Pace
+from profiling.peers import Product
+from profiling.ratios import ROWS, Row
+
+_INTERRUPTED = 130
+_FEWEST_ROUNDS = 3
+_QUICK_PACE = Pace(seconds=1, warmup=0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    parser = _parser()
+    words = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        if words.command == "compare":
+            _compare(_options(words, parser), words.chart)
+        else:
+            _report(words.file, words.chart)
+    except ComparisonError as error:
+        print(f"profiling: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("profiling: stopped before the end.", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _compare(options: Options, picture: Path | None) -> None:
+    result, _ = compare(options, Console())
+    print(report.full(result), end="")
+    if picture:
+        picture.write_text(chart.draw(result))
+
+
+def _report(file: Path | None, picture: Path | None) -> None:
+    result = results.load(file or results.newest())
+    print(report.document(result), end="")
+    if picture:
+        picture.write_text(chart.draw(result))
+
+
+def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
+    quick: bool = words.quick
+    rounds: int = words.rounds or (1 if quick else _FEWEST_ROUNDS)
+    if not quick and rounds < _FEWEST_ROUNDS:
+        parser.error(f"--rounds must be at least {_FEWEST_ROUNDS} (or say --quick)")
+    rows: tuple[Row, ...] = words.only or ROWS
+    products = frozenset(words.peers or Product) | {Product.TREADLE}
+    if words.only:
+        products &= products_of(rows)
+    pace = _QUICK_PACE if quick else Pace(seconds=4, warmup=1)
+    return Options(
+        products=products,
+        sides=words.python,
+        rows=rows,
+        only_rows=bool(words.only),
+        connections=words.connections or ((64,) if quick else (8, 64, 256)),
+        rounds=rounds,
+        pace=Pace(words.seconds, pace.warmup) if words.seconds else pace,
+        quick=quick,
+        output=words.output,
+        pythons={side: path for side in PYTHONS if (path := getattr(words, side.name))},
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m profiling", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    comparing = commands.add_parser("compare", help="measure treadle beside its peers")
+    add = comparing.add_argument
+    add("--quick", action="store_true", help="one round of one second: does the harness work?")
+    add("--peers", type=_products, metavar="A,B", help=f"of {_listed(p.value for p in Product)}")
+    add("--only", type=_rows, metavar="ROW,ROW", help=f"of {_listed(r.name for r in ROWS)}")
+    add("--rounds", type=_positive, metavar="N", help="rounds, 3 or more (default 3)")
+    add("--seconds", type=_positive, metavar="S", help="of each measurement (default 4)")
+    add("--connections", type=_counts, metavar="N,N", help="loads (default 8,64,256)")
+    add("--python", type=_sides, default=PYTHONS, metavar="3.14t|3.14|both", help="which sides")
+    for side in PYTHONS:
+        add(
+            f"--python-{side.value}",
+            dest=side.name,
+            type=Path,
+            metavar="PATH",
+            help=f"a Python {side.value} that has treadle installed (or {side.variable})",
+        )
+    add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
+    showing = commands.add_parser("report", help="show a result as Markdown")
+    showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")
+    for command in (comparing, showing):
+        command.add_argument("--chart", type=Path, metavar="FILE", help="draw it too, as SVG")
+    return parser
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _products(text: str) -> tuple[Product, ...]:
+    return tuple(Product(name) for name in text.split(","))
+
+
+def _rows(text: str) -> tuple[Row, ...]:
+    by_name = {row.name: row for row in ROWS}
+    unknown = [name for name in text.split(",") if name not in by_name]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no row is called {unknown[0]!r}")
+    return tuple(by_name[name] for name in text.split(","))
+
+
+def _sides(text: str) -> tuple[Interpreter, ...]:
+    return PYTHONS if text == "both" else (Interpreter(text),)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

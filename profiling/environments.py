@@ -1,0 +1,112 @@
+"""What has to be on disk before a server can start: venvs of the peers, the built baseline."""
+
+import hashlib
+import subprocess
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from profiling import interpreters
+from profiling.errors import UnavailableError
+from profiling.interpreters import Facts, Interpreter
+from profiling.paths import BASELINE, PEERS, REQUIREMENTS
+from profiling.peers import Entrant, Peer, Product
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An entrant that can be started."""
+
+    entrant: Entrant
+    executable: Path
+    version: str
+    facts: Facts | None
+    """What its interpreter says of itself; None when it has none."""
+
+
+def prepare(entrant: Entrant, named: dict[Interpreter, Path], say: Say) -> Prepared:
+    """Install or build what `entrant` needs, unless that is done already.
+
+    `named` are the interpreters that the user says have treadle. Raises UnavailableError when the
+    entrant cannot take part, ComparisonError when it must not.
+    """
+    interpreter, peer = entrant.interpreter, entrant.peer
+    if interpreter is Interpreter.NATIVE:
+        return Prepared(entrant, _built_baseline(say), locked_version("hyper"), None)
+    if peer.product is Product.TREADLE:
+        python, facts = interpreters.with_treadle(interpreter, named.get(interpreter))
+        return Prepared(entrant, python, facts.treadle or "", facts)
+    python = _venv(interpreter, say)
+    _install(entrant, python, say)
+    facts = interpreters.ask(python, peer.modules)
+    return Prepared(entrant, python, pinned_version(interpreter, peer), facts)
+
+
+def requirements(interpreter: Interpreter) -> Path:
+    """The file that pins every package of an interpreter's venv."""
+    return REQUIREMENTS / f"{interpreter.value}.txt"
+
+
+def pinned(interpreter: Interpreter) -> dict[str, str]:
+    """The version of each package of a requirement file, by its lower-case name."""
+    lines = requirements(interpreter).read_text().splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {name.lower(): version for name, version in pins}
+
+
+def pinned_version(interpreter: Interpreter, peer: Peer) -> str:
+    """The version of the peer's own package."""
+    return pinned(interpreter)[peer.packages[0]]
+
+
+def locked_version(crate: str) -> str:
+    """The version of one of the baseline's crates."""
+    lock = tomllib.loads((BASELINE / "Cargo.lock").read_text())
+    return next(str(entry["version"]) for entry in lock["package"] if entry["name"] == crate)
+
+
+def _venv(interpreter: Interpreter, say: Say) -> Path:
+    python = PEERS / interpreter.value / "bin" / "python"
+    if not python.exists():
+        base = interpreters.find(interpreter)
+        say(f"making the venv of the {interpreter.value} peers")
+        _run([str(base), "-m", "venv", str(python.parent.parent)])
+    return python
+
+
+def _install(entrant: Entrant, python: Path, say: Say) -> None:
+    pins = requirements(entrant.interpreter)
+    digest = hashlib.sha256(pins.read_bytes()).hexdigest()[:12]
+    marker = python.parent.parent / f"installed-{entrant.peer.product.value}-{digest}"
+    if marker.exists():
+        return
+    say(f"installing {entrant.label}")
+    # Only wheels: what would have to be compiled here would not be what its authors release.
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    wanted = ["--only-binary", ":all:", "--constraint", str(pins), *entrant.peer.packages]
+    _run([*pip, *wanted])
+    marker.touch()
+
+
+def _built_baseline(say: Say) -> Path:
+    target = BASELINE / "target"
+    program = target / "release" / "baseline"
+    say("building the baseline" if not program.exists() else "checking the baseline")
+    manifest = ["--manifest-path", str(BASELINE / "Cargo.toml"), "--target-dir", str(target)]
+    _run(["cargo", "build", "--release", "--locked", "--quiet", *manifest])
+    return program
+
+
+def _run(command: list[str]) -> None:
+    """Run a tool to its end; raises UnavailableError with the last line that it said."""
+    environment = interpreters.clean_environment()
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UnavailableError(f"{command[0]} cannot be run: {error.strerror}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise UnavailableError(f"{Path(command[0]).name} failed: {said[-1].strip()}")

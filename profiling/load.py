@@ -1,0 +1,108 @@
+"""The load: wrk, pinned to its own core, told what to send by wrk/scenario.lua."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from profiling.errors import ComparisonError
+from profiling.paths import WRK_SCRIPT
+from profiling.scenarios import JSON_TYPE, Scenario
+
+_MARK = "@@"
+_GRACE = 15.0
+"""Seconds that wrk may take beyond what it was told, before it counts as stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How a scenario is driven."""
+
+    connections: int
+    seconds: int
+    cores: str
+    """A list of cores as taskset(1) takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long answers took, in microseconds, as wrk reports it."""
+
+    p50_us: float
+    p95_us: float
+    p99_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of wrk saw."""
+
+    requests: int
+    seconds: float
+    latency: Latency | None
+    """None for pipelined requests: wrk times the batch there, not the request."""
+    broken: int
+    """Connections that were refused, reset or closed early."""
+    timeouts: int
+    """Requests that waited longer than wrk's two seconds."""
+    refused: int
+    """Answers with a status above 399."""
+
+    @property
+    def rate(self) -> float:
+        """Requests answered in a second."""
+        return self.requests / self.seconds
+
+
+def require_wrk() -> str:
+    """Return wrk's version; raises ComparisonError when it cannot be run."""
+    for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
+        if shutil.which(tool) is None:
+            raise ComparisonError(f"{tool} is not installed: it is in Debian's package {package}.")
+    told = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
+    return " ".join(told.stdout.split()[:2])
+
+
+def arguments(scenario: Scenario, load: Load, port: int) -> list[str]:
+    """The command line that drives one scenario."""
+    told = [f"method={scenario.method}", f"depth={scenario.depth}"]
+    if scenario.body is not None:
+        told += [f"type={JSON_TYPE}", f"body={scenario.body}"]
+    return [
+        *("taskset", "-c", load.cores, "wrk", "-t1", f"-c{load.connections}"),
+        *(f"-d{load.seconds}s", "--latency", "-s", str(WRK_SCRIPT)),
+        f"http://127.0.0.1:{port}{scenario.target}",
+        *("--", *told),
+    ]
+
+
+def drive(scenario: Scenario, load: Load, port: int) -> Outcome:
+    """Run wrk once and return what it saw; raises ComparisonError when it fails."""
+    command = arguments(scenario, load, port)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=load.seconds + _GRACE
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ComparisonError(f"wrk did not end in time on {scenario.name}.") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
+        raise ComparisonError(f"wrk failed on {scenario.name}: {said[-1]}.")
+    return parse(done.stdout, scenario.depth)
+
+
+def parse(output: str, depth: int = 1) -> Outcome:
+    """Read what wrk/scenario.lua reports; raises ComparisonError when it is not there."""
+    for line in output.splitlines():
+        if line.startswith(_MARK):
+            told = json.loads(line.removeprefix(_MARK))
+            latency = Latency(told["p50_us"], told["p95_us"], told["p99_us"])
+            return Outcome(
+                requests=told["requests"],
+                seconds=told["duration_us"] / 1e6,
+                latency=latency if depth == 1 else None,
+                broken=told["connect"] + told["read"] + told["write"],
+                timeouts=told["timeout"],
+                refused=told["status"],
+            )
+    raise ComparisonError("wrk ended without a report.")

@@ -1,0 +1,109 @@
+"""What an idle keep-alive connection weighs: resident memory, thousands of them, divided.
+
+Each connection has had one request answered, as a real one would, and then waits.
+"""
+
+import resource
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from profiling.cpu import resident_bytes
+from profiling.errors import ComparisonError
+from profiling.peers import Product
+from profiling.scenarios import ASYNC
+from profiling.servers import Server
+
+PRODUCTS = (Product.TREADLE, Product.GRANIAN_RSGI, Product.FASTAPI)
+"""TurboAPI is not among them: it stops answering at the 24th connection."""
+
+CONNECTIONS = 4_000
+QUICK_CONNECTIONS = 400
+
+_WARM_REQUESTS = 200
+_SPARE_FILES = 200
+_SETTLED_WITHIN = 5.0
+_LOOK_EVERY = 0.1
+_STILL_FOR = 6
+"""How many looks in a row must find the same memory."""
+_SAME = 64 * 1024
+_PATIENCE = 10.0
+
+
+def bytes_per_connection(server: Server, connections: int) -> float:
+    """Open `connections` to a server that has none, and return what each of them weighs."""
+    require_files(connections)
+    request = f"GET {ASYNC.target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+    with _connection(server) as warm:
+        for _ in range(_WARM_REQUESTS):
+            _ask(server, warm, request)
+    before = _settled(server)
+    with ExitStack() as stack:
+        idle: list[socket.socket] = []
+        for _ in range(connections):
+            idle.append(stack.enter_context(_connection(server)))
+            _ask(server, idle[-1], request)
+        after = _settled(server)
+        _require_open(server, idle)
+    return (after - before) / connections
+
+
+def require_files(connections: int) -> None:
+    """Allow as many open files as are needed, here and in servers started from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _SPARE_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ComparisonError(
+            f"{connections} connections need {needed} open files; this session may have {hard}."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+@contextmanager
+def _connection(server: Server) -> Iterator[socket.socket]:
+    try:
+        connection = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+    except OSError as error:
+        raise ComparisonError(f"{server.label} takes no connection: {error}.") from error
+    with connection:
+        yield connection
+
+
+def _ask(server: Server, connection: socket.socket, request: bytes) -> None:
+    try:
+        connection.sendall(request)
+        answer = b""
+        while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
+            received = connection.recv(4096)
+            if not received:
+                raise ComparisonError(f"{server.label} closes connections that ask to stay.")
+            answer += received
+    except OSError as error:
+        raise ComparisonError(f"{server.label} answers no more: {error}.") from error
+
+
+def _settled(server: Server) -> int:
+    """Resident memory, once it has stopped moving, or after five seconds."""
+    deadline = time.monotonic() + _SETTLED_WITHIN
+    seen = [resident_bytes(server.pid)]
+    while time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY)
+        seen.append(resident_bytes(server.pid))
+        still = seen[-_STILL_FOR:]
+        if len(still) == _STILL_FOR and max(still) - min(still) <= _SAME:
+            break
+    server.require_alive()
+    return seen[-1]
+
+
+def _require_open(server: Server, idle: list[socket.socket]) -> None:
+    """Raise ComparisonError when the server closed some of what was just weighed."""
+    poll = select.poll()
+    for connection in idle:
+        poll.register(connection, select.POLLIN)
+    closed = len(poll.poll(0))
+    if closed:
+        raise ComparisonError(f"{server.label} closed {closed} of {len(idle)} idle connections.")

@@ -1,0 +1,216 @@
+"""The ratio table: what is compared with what, and what must be reached."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from profiling import scenarios
+from profiling.interpreters import Interpreter
+from profiling.peers import Entrant, Product, peer_of
+from profiling.results import Sample, Verdict
+from profiling.scenarios import Scenario
+from profiling.statistics import median, paired_ratio
+
+MAIN_CONNECTIONS = 64
+"""The load at which ratios are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One half of a ratio."""
+
+    product: Product
+    scenario: Scenario
+
+    def on(self, side: Interpreter) -> Entrant | None:
+        """The entrant on one side of the comparison; None when the product does not exist there."""
+        peer = peer_of(self.product)
+        if Interpreter.NATIVE in peer.interpreters:
+            return Entrant(peer, Interpreter.NATIVE)
+        return Entrant(peer, side) if side in peer.interpreters else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Requests a second of one subject to those of another, measured back to back."""
+
+    name: str
+    text: str
+    above: Subject
+    below: Subject
+    at_least: float
+
+    def judge(self, samples: Iterable[Sample], side: Interpreter) -> Verdict | None:
+        """Return the verdict of the samples that were taken for this row; None without any."""
+        above, below = self.above.on(side), self.below.on(side)
+        if above is None or below is None:
+            return None
+        taken = [sample for sample in samples if sample.row == self.name]
+        upper = _by_round(taken, above, self.above.scenario)
+        lower = _by_round(taken, below, self.below.scenario)
+        rounds = sorted(upper.keys() & lower.keys())
+        if not rounds:
+            return None
+        rates = [upper[turn].rate / lower[turn].rate for turn in rounds]
+        measured = median(rates)
+        return Verdict(
+            row=self.name,
+            interpreter=side.value,
+            measured=measured,
+            rounds=rates,
+            by_cpu=paired_ratio(
+                [lower[turn].cpu_us for turn in rounds], [upper[turn].cpu_us for turn in rounds]
+            ),
+            reached=measured >= self.at_least,
+        )
+
+
+def _by_round(samples: Iterable[Sample], entrant: Entrant, scenario: Scenario) -> dict[int, Sample]:
+    return {
+        sample.round: sample
+        for sample in samples
+        if (sample.server, sample.scenario) == (entrant.label, scenario.name)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Requests a second of a CPU-bound handler with two lanes, to those with one."""
+
+    name: str
+    text: str
+    scenario: Scenario
+    at_least: float
+
+    def judge(self, samples: Iterable[Sample], side: Interpreter) -> Verdict | None:
+        """Return the verdict of the samples that were taken for this row; None without any."""
+        label = Entrant(peer_of(Product.TREADLE), side).label
+        taken = [s for s in samples if s.row == self.name and s.server == label]
+        one = {sample.round: sample.rate for sample in taken if sample.lanes == 1}
+        two = {sample.round: sample.rate for sample in taken if sample.lanes == 2}
+        rates = [two[turn] / one[turn] for turn in sorted(one.keys() & two.keys())]
+        if not rates:
+            return None
+        measured = median(rates)
+        reached = measured >= self.at_least
+        return Verdict(self.name, side.value, measured, rates, by_cpu=None, reached=reached)
+
+
+class Quantity(Enum):
+    """What a ceiling is set for; the value is its unit."""
+
+    IDLE_CONNECTION = "KiB"
+    START = "ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A quantity of treadle's that must not be higher."""
+
+    name: str
+    text: str
+    quantity: Quantity
+    at_most: float
+
+    def judge(self, values: Sequence[float], side: Interpreter) -> Verdict | None:
+        """Return the verdict of the values in the quantity's unit; None without any."""
+        if not values:
+            return None
+        measured = median(values)
+        reached = measured <= self.at_most
+        return Verdict(self.name, side.value, measured, list(values), by_cpu=None, reached=reached)
+
+
+Row = Pair | Scaling | Ceiling
+
+
+def _treadle(scenario: Scenario) -> Subject:
+    return Subject(Product.TREADLE, scenario)
+
+
+PAIRS = (
+    Pair(
+        "async-to-sync",
+        "/async to /sync",
+        _treadle(scenarios.ASYNC),
+        _treadle(scenarios.SYNC),
+        0.97,
+    ),
+    Pair(
+        "sync-to-hyper",
+        "/sync (dict to JSON) to bare hyper",
+        _treadle(scenarios.SYNC),
+        Subject(Product.BASELINE, scenarios.SYNC),
+        0.95,
+    ),
+    Pair(
+        "sleep0-to-sync",
+        "/sleep0 to /sync",
+        _treadle(scenarios.SLEEP0),
+        _treadle(scenarios.SYNC),
+        0.75,
+    ),
+    Pair(
+        "sync-to-turboapi",
+        "/sync to TurboAPI /sync",
+        _treadle(scenarios.SYNC),
+        Subject(Product.TURBOAPI, scenarios.SYNC),
+        1.5,
+    ),
+    Pair(
+        "async-to-turboapi",
+        "/async to TurboAPI /async",
+        _treadle(scenarios.ASYNC),
+        Subject(Product.TURBOAPI, scenarios.ASYNC),
+        1.8,
+    ),
+    Pair(
+        "sleep0-to-turboapi",
+        "/sleep0 to TurboAPI /sleep0",
+        _treadle(scenarios.SLEEP0),
+        Subject(Product.TURBOAPI, scenarios.SLEEP0),
+        2.5,
+    ),
+    Pair(
+        "async-to-granian",
+        "/async to granian RSGI",
+        _treadle(scenarios.ASYNC),
+        Subject(Product.GRANIAN_RSGI, scenarios.ASYNC),
+        1.8,
+    ),
+    Pair(
+        "async-to-fastapi",
+        "/async to FastAPI on uvicorn, same interpreter",
+        _treadle(scenarios.ASYNC),
+        Subject(Product.FASTAPI, scenarios.ASYNC),
+        11.0,
+    ),
+    Pair(
+        "pipelined-sync-to-hyper",
+        "pipelined x16: /sync to bare hyper",
+        _treadle(scenarios.SYNC_X16),
+        Subject(Product.BASELINE, scenarios.SYNC_X16),
+        0.6,
+    ),
+    Pair(
+        "pipelined-async-to-sync",
+        "pipelined x16: /async to /sync",
+        _treadle(scenarios.ASYNC_X16),
+        _treadle(scenarios.SYNC_X16),
+        0.55,
+    ),
+    Pair(
+        "items-to-plain",
+        "path int + query + JSON body into a Struct, to the plain POST",
+        _treadle(scenarios.ITEMS),
+        _treadle(scenarios.PLAIN),
+        0.80,
+    ),
+)
+LANES = Scaling("lanes", "CPU-bound handler: two lanes to one, two cores", scenarios.CPU, 1.9)
+MEMORY = Ceiling(
+    "memory", "idle keep-alive connection, memory", Quantity.IDLE_CONNECTION, at_most=10.0
+)
+STARTUP = Ceiling("startup", "`treadle run` to first answer", Quantity.START, at_most=150.0)
+
+ROWS: tuple[Row, ...] = (*PAIRS, LANES, MEMORY, STARTUP)

@@ -1,0 +1,173 @@
+"""What a comparison found: the shape of the files in results/, and how they are kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from profiling.errors import ComparisonError
+from profiling.paths import RESULTS
+
+FORMAT = 1
+"""Raised whenever a file of the last shape could be misread."""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where it was measured."""
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    load_before: float
+    """The load average of the last minute, before the comparison began."""
+
+
+class Method(msgspec.Struct, frozen=True):
+    """How it was measured."""
+
+    load_tool: str
+    rounds: int
+    seconds: int
+    warmup_seconds: int
+    connections: list[int]
+    server_cores: str
+    load_cores: str
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """A server that took part."""
+
+    label: str
+    product: str
+    title: str
+    interpreter: str
+    version: str
+    python: str | None
+    gil: bool | None
+    """Whether the GIL was on once the server's modules were imported; None without Python."""
+    build_profile: str | None
+    """Of treadle's native module; None for the others."""
+    remark: str
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A server that could not take part."""
+
+    label: str
+    reason: str
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One run of the load tool."""
+
+    server: str
+    scenario: str
+    connections: int
+    round: int
+    row: str | None
+    """The row of the ratio table it was taken for, right beside the other half of that row."""
+    lanes: int
+    cores: str
+    requests: int
+    rate: float
+    """Requests answered in a second."""
+    cpu_us: float
+    """CPU microseconds of the server for one request."""
+    p50_us: float | None
+    p95_us: float | None
+    p99_us: float | None
+    broken: int
+    timeouts: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """A row of the ratio table, measured."""
+
+    row: str
+    interpreter: str
+    measured: float
+    rounds: list[float]
+    """What each round gave; `measured` is their median."""
+    by_cpu: float | None
+    """The same ratio, of CPU time per request: the steadier of the two."""
+    reached: bool
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """Memory of one idle keep-alive connection."""
+
+    server: str
+    bytes: float
+    runs: list[float]
+    connections: int
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Time from the start of the process to its first answer."""
+
+    server: str
+    milliseconds: float
+    runs: list[float]
+
+
+class Result(msgspec.Struct):
+    """One comparison."""
+
+    created: str
+    commit: str
+    dirty: bool
+    quick: bool
+    machine: Machine
+    method: Method
+    harness_python: str
+    format: int = FORMAT
+    partial: str | None = "not finished"
+    """Why the comparison is not complete; None when it is."""
+    servers: list[ServerFacts] = msgspec.field(default_factory=list)
+    left_out: list[LeftOut] = msgspec.field(default_factory=list)
+    samples: list[Sample] = msgspec.field(default_factory=list)
+    verdicts: list[Verdict] = msgspec.field(default_factory=list)
+    weights: list[Weight] = msgspec.field(default_factory=list)
+    starts: list[Start] = msgspec.field(default_factory=list)
+
+
+def default_path(result: Result) -> Path:
+    """Where a result goes when nobody says: its time, its commit, and what must not be missed."""
+    moment = result.created[:19].replace(":", "").replace("-", "").replace("T", "-")
+    name = f"{moment}-{result.commit[:8]}"
+    return RESULTS / (f"{name}-quick.json" if result.quick else f"{name}.json")
+
+
+def save(result: Result, path: Path) -> None:
+    """Write a result whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    beside.replace(path)
+
+
+def load(path: Path) -> Result:
+    """Read a result; raises ComparisonError when the file holds none."""
+    try:
+        result = msgspec.json.decode(path.read_bytes(), type=Result)
+    except OSError as error:
+        raise ComparisonError(f"{path} cannot be read: {error.strerror}.") from error
+    except msgspec.DecodeError as error:
+        raise ComparisonError(f"{path} is no result of a comparison: {error}.") from error
+    if result.format != FORMAT:
+        raise ComparisonError(f"{path} has format {result.format}; this is format {FORMAT}.")
+    return result
+
+
+def newest() -> Path:
+    """The newest result worth quoting: neither quick nor partial."""
+    for path in _newest_first():
+        result = load(path)
+        if not result.quick and result.partial is None:
+            return path
+    raise ComparisonError("profiling/results holds no complete comparison yet: run compare first.")
+
+
+def _newest_first() -> Iterator[Path]:
+    yield from sorted(RESULTS.glob("*.json"), reverse=True)

@@ -1,0 +1,60 @@
+"""Treadle: a web framework and runtime in which Python coroutines are cheap.
+
+>>> from treadle import App
+>>> app = App()
+>>> @app.get("/hello/{name}")
+... async def hello(name: str, times: int = 1):
+...     return {"message": f"hello {name}", "times": times}
+
+`app.run()` or `treadle run main:app` serves it.
+"""
+
+from treadle._treadle import (
+    FREE_THREADED,
+    Headers,
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Request,
+    Response,
+    StreamingResponse,
+    __version__,
+)
+from treadle.app import App
+from treadle.datastructures import QueryParams, State
+from treadle.exceptions import (
+    ClientDisconnect,
+    HTTPException,
+    RegistrationError,
+    StartupError,
+    TreadleError,
+)
+from treadle.lane import Lane
+from treadle.params import Body, Cookie, Header, Query
+from treadle.routing import Router
+
+__all__ = [
+    "FREE_THREADED",
+    "App",
+    "Body",
+    "ClientDisconnect",
+    "Cookie",
+    "HTMLResponse",
+    "HTTPException",
+    "Header",
+    "Headers",
+    "JSONResponse",
+    "Lane",
+    "Query",
+    "QueryParams",
+    "RedirectResponse",
+    "RegistrationError",
+    "Request",
+    "Response",
+    "Router",
+    "StartupError",
+    "State",
+    "StreamingResponse",
+    "TreadleError",
+    "__version__",
+]

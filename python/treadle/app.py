@@ -1,0 +1,102 @@
+"""The application: routes, exception handlers, lifespans, state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from inspect import isasyncgenfunction
+from typing import Any, TypeVar
+
+from treadle._treadle import RouteTable
+from treadle.datastructures import State
+from treadle.exceptions import RegistrationError
+from treadle.lane import Lane
+from treadle.routing import Declared, Router, Routes
+
+E_ = TypeVar("E_", bound=Callable[..., Any])
+Lifespan = Callable[["App"], AbstractAsyncContextManager[None] | AsyncIterator[None]]
+LaneLifespan = Callable[[Lane], AbstractAsyncContextManager[None] | AsyncIterator[None]]
+
+
+class App(Routes):
+    """A web application.
+
+    lifespan: ``async def lifespan(app): ...; yield; ...``, entered once a process before it
+    serves and left after its last answer. `lane_lifespan` is the same with the lane as argument,
+    once for each lane, on the lane's own loop: connection pools belong there (`lane.state`).
+    """
+
+    def __init__(
+        self, *, lifespan: Lifespan | None = None, lane_lifespan: LaneLifespan | None = None
+    ) -> None:
+        self.state = State()
+        self._table = RouteTable()
+        self._exception_handlers: dict[type[BaseException], Callable[..., Any]] = {}
+        self._lifespan = lifespan
+        self._lane_lifespan = lane_lifespan
+
+    def lifespan(self, function: E_) -> E_:
+        """Decorator: sets the process's lifespan."""
+        self._lifespan = function
+        return function
+
+    def lane_lifespan(self, function: E_) -> E_:
+        """Decorator: sets the lanes' lifespan."""
+        self._lane_lifespan = function
+        return function
+
+    def exception_handler(self, kind: type[BaseException]) -> Callable[[E_], E_]:
+        """Decorator: ``handler(request, exception)``, sync or async, answers for exceptions of
+        `kind` and its subclasses; the nearest class wins."""
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise RegistrationError(f"{kind!r} is not an exception class")
+
+        def register(handler: E_) -> E_:
+            self._exception_handlers[kind] = handler
+            return handler
+
+        return register
+
+    def include(self, router: Router, prefix: str = "") -> None:
+        """Adds a router's routes, under `prefix` and the router's own.
+
+        Raises RegistrationError when one collides with a route that is there.
+        """
+        for declared in router.declared:
+            self._declare(replace(declared, path=prefix + declared.path))
+
+    def run(self, **options: Any) -> None:
+        """Serves the application until SIGINT or SIGTERM.
+
+        Takes the options of `treadle run` by name (`host`, `port`, `lanes`, `workers`, ...);
+        what is not given comes from TREADLE_* variables, then from the defaults.
+        """
+        from treadle.options import Options
+        from treadle.supervisor import run
+
+        run(self, Options.resolve(**options))
+
+    def _declare(self, declared: Declared) -> None:
+        route = declared.compile()
+        other = self._table.add(route)
+        if other is not None:
+            what = f"{'/'.join(declared.methods)} {declared.path}"
+            raise RegistrationError(f"{route.origin}: {what} collides with {other}")
+
+    def _find_handler(self, error: BaseException) -> Callable[..., Any] | None:
+        for kind in type(error).__mro__:
+            handler = self._exception_handlers.get(kind)
+            if handler is not None:
+                return handler
+        return None
+
+    def __repr__(self) -> str:
+        return f"App({len(self._table.routes())} routes)"
+
+
+def context_manager(lifespan: Any, argument: Any) -> AbstractAsyncContextManager[None]:
+    """A lifespan as a context manager, whether it is one or an async generator function."""
+    if isasyncgenfunction(lifespan):
+        lifespan = asynccontextmanager(lifespan)
+    return lifespan(argument)  # type: ignore[no-any-return]

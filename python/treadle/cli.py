@@ -1,0 +1,130 @@
+"""The command `treadle`.
+
+Exit status: 0 after a stop by signal, however early; 1 if the app raised while it was imported,
+could not start, or did not end cleanly; 2 if the command line or the environment asks for what does
+not exist; 130 after a second Ctrl+C.
+
+The options come from `Options.table()`; nothing here knows any of them by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from treadle import interpreter
+from treadle.console import complain
+from treadle.options import OptionError, Options
+
+if TYPE_CHECKING:
+    from treadle.app import App
+
+__all__ = ["main"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (`sys.argv[1:]` if None). Returns the exit status."""
+    given = vars(_parser().parse_args(argv))
+    target, factory = given.pop("app"), given.pop("factory")
+    with _stopped_by_signals():
+        return _run(target, factory, given)
+
+
+def _run(target: str, factory: bool, given: dict[str, Any]) -> int:
+    from treadle import loading
+
+    try:
+        options = Options.resolve(cli=given)
+        gil_before = interpreter.gil_enabled()
+        app: App = loading.load(target, factory=factory)
+        if interpreter.gil_enabled() and not gil_before:
+            # The app's imports turned the GIL on: fewer lanes make sense, or the wish is refused.
+            options = Options.resolve(cli=given)
+    except (OptionError, loading.NoSuchApp) as error:
+        complain(f"treadle: {error}\n")
+        return EXIT_USAGE
+    except loading.AppRaised as error:
+        from traceback import format_exception
+
+        trace = "" if error.__cause__ is None else "".join(format_exception(error.__cause__))
+        complain(f"{trace}treadle: {error}\n")
+        return EXIT_FAILED
+    from treadle import supervisor
+
+    return supervisor.run(app, options)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM leave with status 0 until the server takes them over.
+
+    Importing the app may take long, and hang; there is nothing to drain yet.
+    """
+
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    previous = [(each, signal.signal(each, leave)) for each in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for signum, handler in previous:
+            signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+class _Version(argparse.Action):
+    """Prints the version; reads it only when asked, because it is in the native module."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from treadle._treadle import __version__
+
+        gil = "GIL on" if interpreter.gil_enabled() else "free-threaded"
+        parser.exit(message=f"treadle {__version__} ({interpreter.describe()} {gil})\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="treadle", description="Serves Python web apps on merged Tokio/asyncio lanes."
+    )
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="say the version and leave",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        allow_abbrev=False,
+        help="serve an app",
+        description="Serves an app until SIGINT or SIGTERM. Every option can also be set by the "
+        "environment variable named with it; the command line wins.",
+    )
+    run.add_argument("app", metavar="MODULE:ATTRIBUTE", help="the app, such as main:app")
+    run.add_argument(
+        "--factory", action="store_true", help="MODULE:ATTRIBUTE is a function that makes the app"
+    )
+    for option in Options.table():
+        # Values stay text, and unset ones absent: `Options.resolve` reads them.
+        note = f"{option.help} (default: {option.default}; {option.env})".replace("%", "%%")
+        common: dict[str, Any] = {
+            "dest": option.name,
+            "default": argparse.SUPPRESS,
+            "help": note,
+        }
+        if option.boolean:
+            run.add_argument(option.flag, action=argparse.BooleanOptionalAction, **common)
+        else:
+            run.add_argument(option.flag, metavar=option.metavar, **common)
+    return parser

@@ -1,0 +1,102 @@
+"""A lane's event loop: asyncio's own, whose waiting is done by Tokio.
+
+Everything of asyncio is inherited (transports, streams, TLS, subprocesses, executors, debug
+mode); three seams are replaced: `run_forever` hands the thread to the lane, the selector never
+waits, and waking up from another thread goes through Tokio instead of a socket pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import sys
+from asyncio import events, format_helpers
+from typing import Any
+
+from treadle._treadle import Lane as NativeLane
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+    """Never waits: Tokio watches this selector's own descriptor and says when to look."""
+
+    found = False
+    """The last look found something. Level-triggered: the loop looks again."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        self.found = bool(ready)
+        return ready
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop on a lane; made and run on the lane's own thread."""
+
+    def __init__(self, lane: NativeLane) -> None:
+        self._lane = lane
+        selector = _Selector()
+        self._lane_fd = selector.fileno()
+        super().__init__(selector)
+        lane.attach_loop(self)
+
+    def run_forever(self) -> None:
+        """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
+        with _Running(self):
+            self._lane.run(self, self._lane_fd)
+
+    def close(self) -> None:
+        """Closes the loop, then drops what Tokio still runs on the lane."""
+        super().close()
+        self._lane.close()
+
+    def _write_to_self(self) -> None:
+        self._lane.wake()
+
+    def _report_callback_error(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """What `Handle._run` does with an exception."""
+        callback = format_helpers._format_callback_source(  # type: ignore[attr-defined]
+            handle._callback,  # type: ignore[attr-defined]
+            handle._args,  # type: ignore[attr-defined]
+        )
+        context: dict[str, Any] = {
+            "message": f"Exception in callback {callback}",
+            "exception": error,
+            "handle": handle,
+        }
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            context["source_traceback"] = handle._source_traceback  # type: ignore[attr-defined]
+        self.call_exception_handler(context)
+
+
+class _Running:
+    """Marks the loop as the thread's running one, as asyncio's `run_forever` does."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        loop = self._loop
+        if hasattr(loop, "_run_forever_setup"):  # CPython 3.13 on
+            loop._run_forever_setup()
+            return
+        import threading
+
+        loop._check_closed()
+        loop._check_running()
+        loop._set_coroutine_origin_tracking(loop._debug)
+        self._agen_hooks = sys.get_asyncgen_hooks()
+        loop._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(
+            firstiter=loop._asyncgen_firstiter_hook, finalizer=loop._asyncgen_finalizer_hook
+        )
+        events._set_running_loop(loop)
+
+    def __exit__(self, *_: object) -> None:
+        loop = self._loop
+        if hasattr(loop, "_run_forever_cleanup"):
+            loop._run_forever_cleanup()
+            return
+        loop._stopping = False
+        loop._thread_id = None
+        events._set_running_loop(None)
+        loop._set_coroutine_origin_tracking(False)
+        sys.set_asyncgen_hooks(*self._agen_hooks)

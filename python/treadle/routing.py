@@ -1,0 +1,164 @@
+"""Routes: what App and Router have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
+
+from treadle import signature
+from treadle._treadle import Route
+from treadle.exceptions import RegistrationError
+
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+
+
+class RouteOptions(TypedDict, total=False):
+    """What can be said of a route besides path and method.
+
+    status: HTTP status of plain results (default 200; 204 for None).
+    timeout: seconds until the client gets 504 and the Task is cancelled.
+    limit_body: bytes of request body taken, instead of the server's limit.
+    offload: call a blocking `def` handler on the thread pool.
+    cancel_on_disconnect: False lets the handler finish when its client leaves.
+    """
+
+    status: int
+    timeout: float
+    limit_body: int
+    offload: bool
+    cancel_on_disconnect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A route as declared: kept so that a Router can be included under a prefix."""
+
+    path: str
+    methods: tuple[str, ...]
+    handler: Handler
+    options: RouteOptions
+    caller_locals: dict[str, Any]
+
+    def compile(self) -> Route:
+        """The native route.
+
+        Raises RegistrationError, with the handler's file and line.
+        """
+        options = dict(self.options)
+        place = signature.origin(self.handler)
+        try:
+            mode = signature.mode(self.handler, offload=bool(options.pop("offload", False)))
+            methods = list(self.methods)
+
+            def make(params: list[Any]) -> Route:
+                return Route(
+                    self.path,
+                    methods,
+                    self.handler,
+                    mode=mode,
+                    params=params,
+                    origin=place,
+                    **options,  # type: ignore[arg-type]
+                )
+
+            path_params = make([]).path_params
+            return make(signature.params(self.handler, path_params, methods, self.caller_locals))
+        except (signature.SignatureError, ValueError, TypeError, OverflowError) as error:
+            what = f"{'/'.join(self.methods)} {self.path}"
+            raise RegistrationError(f"{place}: cannot answer {what}: {error}") from error
+
+
+class _Decorator(Protocol):
+    def __call__(self, handler: H, /) -> H: ...
+
+
+class Routes:
+    """The decorators; subclasses say what becomes of a declared route."""
+
+    def _declare(self, declared: Declared) -> None:
+        raise NotImplementedError
+
+    def route(
+        self, path: str, methods: Sequence[str], **options: Unpack[RouteOptions]
+    ) -> _Decorator:
+        """Registers a handler for `path` and several methods; see `RouteOptions`.
+
+        Raises RegistrationError at the decorated handler when the route cannot work.
+        """
+        return self._decorator(path, tuple(method.upper() for method in methods), options)
+
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a GET handler (HEAD is answered from it, too)."""
+        return self._decorator(path, ("GET",), options)
+
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a POST handler."""
+        return self._decorator(path, ("POST",), options)
+
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a PUT handler."""
+        return self._decorator(path, ("PUT",), options)
+
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a PATCH handler."""
+        return self._decorator(path, ("PATCH",), options)
+
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a DELETE handler."""
+        return self._decorator(path, ("DELETE",), options)
+
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers a HEAD handler, in place of the GET handler's answer without body."""
+        return self._decorator(path, ("HEAD",), options)
+
+    def options(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
+        """Registers an OPTIONS handler, in place of the automatic answer."""
+        return self._decorator(path, ("OPTIONS",), options)
+
+    def _decorator(
+        self, path: str, methods: tuple[str, ...], options: RouteOptions
+    ) -> _Decorator:
+        # Annotations of a handler defined inside a function may name that function's locals.
+        frame = sys._getframe(2)
+        caller_locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+
+        def register(handler: H, /) -> H:
+            if not callable(handler):
+                raise RegistrationError(f"{handler!r} is not callable")
+            self._declare(Declared(path, methods, handler, options, caller_locals))
+            return handler
+
+        return register
+
+
+class Router(Routes):
+    """Routes to be included in an App, under a prefix such as ``/users``."""
+
+    def __init__(self, prefix: str = "") -> None:
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise RegistrationError(
+                f"prefix {prefix!r} must start with '/' and must not end with one"
+            )
+        self.prefix = prefix
+        self._declared: list[Declared] = []
+
+    def _declare(self, declared: Declared) -> None:
+        prefixed = replace(declared, path=self.prefix + declared.path)
+        prefixed.compile()  # a mistake shows here, at the handler, not at include()
+        self._declared.append(prefixed)
+
+    def include(self, router: Router, prefix: str = "") -> None:
+        """Takes over the routes of another router, under this one's prefix and `prefix`."""
+        for declared in router.declared:
+            self._declare(replace(declared, path=prefix + declared.path))
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """The routes, with their prefix."""
+        return tuple(self._declared)
+
+    def __repr__(self) -> str:
+        return f"Router({self.prefix!r}, {len(self._declared)} routes)"

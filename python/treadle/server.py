@@ -1,0 +1,295 @@
+"""One process's lanes: starting them together, stopping them in order.
+
+The stop, each step on every lane before the next begins on it:
+
+1. `drain()`: listening sockets close; what the kernel had queued is still taken.
+2. Idle connections close; open ones get `Connection: close` with their answer.
+3. Handlers have the grace period; what then still runs is cancelled and its connection closed.
+4. The lane's lifespan ends, then its loop.
+5. When all other lanes have ended, lane 0 ends the process's lifespan.
+
+Threads: `start` and `join` are called by one thread, `drain` by any; each lane runs on a thread of
+its own. What they tell each other goes through `concurrent.futures.Future`s, each set once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from treadle._treadle import Acceptor, HttpConfig, LaneServer
+from treadle._treadle import Lane as NativeLane
+from treadle.app import App, context_manager
+from treadle.exceptions import HTTPException, StartupError
+from treadle.lane import Lane
+from treadle.loop import EventLoop
+from treadle.streaming import pump
+
+if TYPE_CHECKING:
+    from treadle.options import Options
+
+logger = logging.getLogger("treadle")
+
+CANCEL_MARGIN = 1.0
+"""Seconds that cancelled handlers have for their `finally` blocks."""
+
+
+class Server:
+    """The lanes of one process, serving `app` on listening sockets that it takes over."""
+
+    def __init__(
+        self, app: App, options: Options, sockets: list[socket.socket], *, worker: int = 0
+    ) -> None:
+        self.app = app
+        self.options = options
+        self.worker = worker
+        self.failed = False
+        """A lane died, or a lifespan's shutdown raised; both are in the log."""
+        self.config = HttpConfig(
+            limit_body=options.limit_body,
+            limit_connections=options.limit_connections,
+            limit_concurrency=options.limit_concurrency,
+            timeout_header=options.timeout_header,
+            timeout_keep_alive=options.timeout_keep_alive,
+            timeout_request=options.timeout_request,
+            access_log=options.access_log,
+        )
+        self.pool = ThreadPoolExecutor(options.offload_threads, "treadle-offload")
+        """Runs the handlers registered with offload=True."""
+        self.stop: Future[None] = Future()
+        self.others_ended: Future[None] = Future()
+        self._sockets = sockets
+        self._acceptor: Acceptor | None = None
+        self._lanes = [_LaneThread(self, index) for index in range(options.lanes)]
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Starts the lanes: the process's lifespan, the lanes' lifespans, then accepting.
+
+        Raises StartupError, after undoing what was done, when a lifespan raises; its cause is what
+        was raised.
+        """
+        first, *others = self._lanes
+        try:
+            first.start()
+            first.ready.result()
+            for lane in others:
+                lane.start()
+            for lane in others:
+                lane.ready.result()
+            self._accept()
+        except BaseException as error:
+            self.drain()
+            self.join()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            raise StartupError(f"the server did not start: {_brief(error)}") from error
+
+    def drain(self) -> None:
+        """Begins the stop and returns at once; from any thread, again without effect."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+            acceptor = self._acceptor
+        if acceptor is not None:
+            acceptor.stop()
+        for lane in self._lanes:
+            lane.cancel_start()
+        self.stop.set_result(None)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Waits until all lanes have ended; False when `timeout` (seconds) ran out before."""
+        deadline = None if timeout is None else monotonic() + timeout
+        first, *others = self._lanes
+        for lane in (*others, first):
+            if lane is first and not self.others_ended.done():
+                self.others_ended.set_result(None)
+            if lane.ident is not None:
+                lane.join(None if deadline is None else max(0.0, deadline - monotonic()))
+                if lane.is_alive():
+                    return False
+        if self._acceptor is not None:
+            self._acceptor.join()
+        for sock in self._sockets:
+            sock.close()
+        # Threads of the pool that are still in a handler are not waited for: the grace is over.
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        return True
+
+    def _accept(self) -> None:
+        """Hands the listening sockets to the lane, or to the acceptor of several."""
+        fds = [sock.detach() for sock in self._sockets]
+        with self._lock:
+            if self._stopping:
+                for fd in fds:
+                    socket.close(fd)
+                return
+            if len(self._lanes) == 1:
+                self._lanes[0].call(LaneServer.listen, fds)
+            else:
+                servers = [lane.native for lane in self._lanes]
+                self._acceptor = Acceptor(fds, servers, self.config)
+
+
+class _LaneThread(threading.Thread):
+    """One lane: the thread, its loop, and its part of the server's life."""
+
+    def __init__(self, server: Server, index: int) -> None:
+        super().__init__(name=f"treadle-lane-{index}", daemon=True)
+        self.server = server
+        self.index = index
+        self.ready: Future[None] = Future()
+        """Set when the lane can serve; its exception is why it cannot."""
+        self.native: LaneServer
+        self.face = Lane(index)
+        self._loop: EventLoop | None = None
+        self._starting: asyncio.Task[None] | None = None
+
+    def call(self, function: Any, *args: Any) -> None:
+        """Calls `function(native server, *args)` on the lane and waits for it."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                function(self.native, *args)
+            except BaseException as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        assert self._loop is not None, "called before the lane was ready"
+        self._loop.call_soon_threadsafe(run)
+        done.result()
+
+    def cancel_start(self) -> None:
+        """Cancels a lifespan that has not finished starting; from any thread."""
+        loop, task = self._loop, self._starting
+        if loop is None or task is None or self.ready.done():
+            return
+        try:
+            loop.call_soon_threadsafe(lambda: self.ready.done() or task.cancel())
+        except RuntimeError:
+            pass  # the loop has been closed meanwhile: the lane has ended
+
+    def run(self) -> None:
+        """The thread's whole life."""
+        try:
+            native = NativeLane(self.index)
+            with asyncio.Runner(loop_factory=lambda: EventLoop(native)) as runner:
+                self._loop = runner.get_loop()  # type: ignore[assignment]
+                runner.run(self._main(native))
+        except BaseException as error:
+            if not self.ready.done():
+                self.ready.set_exception(error)
+            elif self.server.stop.done() and isinstance(error, asyncio.CancelledError):
+                pass
+            else:
+                self.server.failed = True
+                logger.error("lane %d ended", self.index, exc_info=error)
+                self.server.drain()
+
+    async def _main(self, native: NativeLane) -> None:
+        self._starting = asyncio.current_task()
+        process = AsyncExitStack()
+        lane = AsyncExitStack()
+        try:
+            await self._enter(process, lane)
+            self.native = self._assemble(native)
+        except BaseException as error:
+            await self._leave(lane)
+            await self._leave(process)
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(None)
+        try:
+            await asyncio.wrap_future(self.server.stop)
+            await self._drain()
+        finally:
+            await self._leave(lane)
+            if self.index == 0:
+                await asyncio.wrap_future(self.server.others_ended)
+                await self._leave(process)
+
+    async def _enter(self, process: AsyncExitStack, lane: AsyncExitStack) -> None:
+        app = self.server.app
+        if self.server.stop.done():
+            raise asyncio.CancelledError
+        if self.index == 0 and app._lifespan is not None:
+            await process.enter_async_context(context_manager(app._lifespan, app))
+        if app._lane_lifespan is not None:
+            await lane.enter_async_context(context_manager(app._lane_lifespan, self.face))
+
+    async def _leave(self, stack: AsyncExitStack) -> None:
+        try:
+            await stack.aclose()
+        except Exception:
+            self.server.failed = True
+            logger.exception("a lifespan failed while shutting down")
+
+    def _assemble(self, native: NativeLane) -> LaneServer:
+        app = self.server.app
+        return LaneServer(
+            native,
+            app._table,
+            self.server.config,
+            app=app,
+            face=self.face,
+            find_handler=app._find_handler if app._exception_handlers else None,
+            pump=pump,
+            report=report,
+            http_exception=HTTPException,
+            submit=self.server.pool.submit,
+        )
+
+    async def _drain(self) -> None:
+        await self.native.stop_accepting()
+        before = asyncio.all_tasks()
+        self.native.drain()
+        try:
+            async with asyncio.timeout(self.server.options.grace):
+                await self.native.wait_idle()
+                # Handlers that go on without their client have the same grace.
+                while self.native.running:
+                    await _first_of(asyncio.all_tasks() - {asyncio.current_task()})
+        except TimeoutError:
+            self.native.abort()
+            await asyncio.sleep(0)
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks & before:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=CANCEL_MARGIN)
+
+
+async def _first_of(tasks: set[Any]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    else:
+        await asyncio.sleep(0)
+
+
+def report(error: BaseException, request: int, method: str, route: str, origin: str) -> None:
+    """Logs an exception that no handler took: the client got 500 and nothing of it."""
+    logger.error(
+        "request %d: %s %s (%s) failed",
+        request,
+        method,
+        route,
+        origin,
+        exc_info=(type(error), error, error.__traceback__),
+    )
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "it was told to stop"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,288 @@
+"""Reads a handler's signature once and says where each argument comes from.
+
+The rules, in order: a parameter that the path names comes from the path; a marker
+(`Annotated[T, Query()]`) decides; `Request`, `Lane` and `App` are handed in; `bytes` is the raw
+body; a scalar type, or a list of scalars on a method without a body, comes from the query;
+everything else (dict, list, Struct, dataclass, TypedDict, pydantic model) is the JSON body.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Literal, Union, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from treadle._treadle import Param, Request
+from treadle.encoding import make_decoder
+from treadle.params import Body, Cookie, Header, Query
+
+Handler = Callable[..., Any]
+Mode = Literal["inline", "task", "offload"]
+
+_NATIVE = {str: "str", int: "int", float: "float", bool: "bool"}
+_CONVERTED = (UUID, datetime, date, time, timedelta, Decimal)
+_OF_CONVERTER: dict[str, Any] = {"str": str, "int": int, "float": float, "uuid": UUID, "path": str}
+_MARKERS = (Query, Header, Cookie, Body)
+_EMPTY = inspect.Parameter.empty
+
+
+class SignatureError(Exception):
+    """What is wrong with a signature; the caller adds the handler's place."""
+
+
+def origin(handler: Handler) -> str:
+    """`file:line name` of a handler, for messages."""
+    function = _function(handler)
+    code = getattr(function, "__code__", None)
+    name = getattr(handler, "__qualname__", type(handler).__qualname__)
+    if code is None:
+        return f"{getattr(function, '__module__', '?')} {name}"
+    return f"{code.co_filename}:{code.co_firstlineno} {name}"
+
+
+def mode(handler: Handler, *, offload: bool) -> Mode:
+    """How the handler is called.
+
+    Raises SignatureError for `offload` on a coroutine function.
+    """
+    function = _function(handler)
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise SignatureError("it is a generator: return StreamingResponse(generator) instead")
+    if inspect.iscoroutinefunction(function):
+        if offload:
+            raise SignatureError("offload=True is for blocking `def` handlers, this one is async")
+        return "task"
+    return "offload" if offload else "inline"
+
+
+def params(
+    handler: Handler,
+    path_params: list[tuple[str, str | None]],
+    methods: list[str],
+    caller_locals: dict[str, Any],
+) -> list[Param]:
+    """The handler's parameters, positional ones first.
+
+    Raises SignatureError when the handler cannot be called with what a request has.
+    """
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError) as error:
+        raise SignatureError(f"its signature cannot be read: {error}") from error
+    hints = _hints(handler, caller_locals)
+    in_path = dict(path_params)
+    for name in in_path:
+        if name not in signature.parameters:
+            raise SignatureError(f"the path has {{{name}}}, but it has no parameter {name!r}")
+    found: list[Param] = []
+    body_name: str | None = None
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise SignatureError(f"parameter {parameter} takes any number of arguments")
+        param, is_body = _param(
+            parameter, hints.get(parameter.name, _EMPTY), in_path, has_body=_has_body(methods)
+        )
+        if is_body:
+            if body_name is not None:
+                raise SignatureError(
+                    f"both {body_name!r} and {parameter.name!r} are the body: "
+                    "put them into one Struct, or mark one with Annotated[..., Query()]"
+                )
+            body_name = parameter.name
+        found.append(param)
+    return found
+
+
+def _function(handler: Handler) -> Any:
+    """The function under partials, bound methods and callable objects."""
+    function: Any = inspect.unwrap(handler)
+    while hasattr(function, "func"):
+        function = function.func
+    if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
+        return function
+    return getattr(type(function), "__call__", function)
+
+
+def _hints(handler: Handler, caller_locals: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(_function(handler), localns=caller_locals, include_extras=True)
+    except Exception as error:
+        raise SignatureError(f"its annotations cannot be read: {error}") from error
+
+
+def _has_body(methods: list[str]) -> bool:
+    return any(method in ("POST", "PUT", "PATCH") for method in methods)
+
+
+def _param(
+    parameter: inspect.Parameter, hint: Any, in_path: dict[str, str | None], *, has_body: bool
+) -> tuple[Param, bool]:
+    name = parameter.name
+    keyword = name if parameter.kind is parameter.KEYWORD_ONLY else None
+    default = None if parameter.default is _EMPTY else (parameter.default,)
+    hint, marker = _marker(hint)
+
+    if name in in_path:
+        if marker is not None:
+            raise SignatureError(f"parameter {name!r} is in the path and marked as {marker!r}")
+        converter = in_path[name]
+        if hint is _EMPTY:
+            hint = _OF_CONVERTER[converter or "str"]
+        elif converter not in (None, "path", "str") and hint is not _OF_CONVERTER[converter]:
+            raise SignatureError(
+                f"the path says {{{name}:{converter}}}, the annotation {_name(hint)}"
+            )
+        scalar, convert = _scalar(name, hint)
+        return Param(name, "path", scalar=scalar, convert=convert, keyword=keyword), False
+
+    injected = _injected(hint)
+    if injected is not None:
+        return Param(name, injected, keyword=keyword), False
+
+    if isinstance(marker, Body) or (marker is None and not _is_query(hint, has_body=has_body)):
+        if hint is bytes:
+            return Param(name, "raw_body", keyword=keyword), True
+        try:
+            decoder = make_decoder(Any if hint is _EMPTY else hint)
+        except TypeError as error:
+            raise SignatureError(f"parameter {name!r}: {error}") from error
+        return Param(name, "body", default=default, keyword=keyword, decoder=decoder), True
+
+    source, alias = _textual(name, marker)
+    element, is_list = _element(hint)
+    if is_list and source != "query":
+        raise SignatureError(f"parameter {name!r}: a {source} has one value, not a list")
+    scalar, convert = _scalar(name, str if element is _EMPTY else element)
+    return Param(
+        alias,
+        source,
+        scalar=scalar,
+        convert=convert,
+        list=is_list,
+        default=default,
+        keyword=keyword,
+    ), False
+
+
+def _marker(hint: Any) -> tuple[Any, Any]:
+    """Takes one of our markers off an `Annotated`; other metadata stays (msgspec's Meta)."""
+    if get_origin(hint) is not typing.Annotated:
+        return hint, None
+    base, *metadata = get_args(hint)
+    marker = None
+    rest = []
+    for item in metadata:
+        if isinstance(item, type) and issubclass(item, _MARKERS):
+            item = item()
+        if isinstance(item, _MARKERS):
+            marker = item
+        else:
+            rest.append(item)
+    if rest:
+        base = typing.Annotated[(base, *rest)]  # type: ignore[assignment]
+    return base, marker
+
+
+def _injected(hint: Any) -> str | None:
+    from treadle.app import App
+    from treadle.lane import Lane
+
+    if isinstance(hint, type):
+        for kind, source in ((Request, "request"), (Lane, "lane"), (App, "app")):
+            if issubclass(hint, kind):
+                return source
+    return None
+
+
+def _textual(name: str, marker: Any) -> tuple[str, str]:
+    if isinstance(marker, Header):
+        return "header", (marker.alias or name.replace("_", "-")).lower()
+    if isinstance(marker, Cookie):
+        return "cookie", marker.alias or name
+    return "query", (marker.alias if isinstance(marker, Query) else None) or name
+
+
+def _plain(hint: Any) -> Any:
+    """Without `Annotated`."""
+    return get_args(hint)[0] if get_origin(hint) is typing.Annotated else hint
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The members of a union, None left out; the hint alone where it is none."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return [member for member in get_args(hint) if member is not type(None)]
+    return [hint]
+
+
+def _is_scalar(hint: Any) -> bool:
+    hint = _plain(hint)
+    members = _alternatives(hint)
+    if len(members) > 1 or members[0] is not hint:
+        return all(_is_scalar(member) for member in members)
+    if get_origin(hint) is Literal:
+        return True
+    if isinstance(hint, typing.TypeAliasType):
+        return _is_scalar(hint.__value__)
+    return isinstance(hint, type) and (
+        hint in _NATIVE or issubclass(hint, (*_CONVERTED, enum.Enum))
+    )
+
+
+def _element(hint: Any) -> tuple[Any, bool]:
+    """The element type of a list (or of an optional list), and whether it is one."""
+    members = _alternatives(_plain(hint))
+    if len(members) == 1:
+        member = _plain(members[0])
+        if member is list:
+            return str, True
+        if get_origin(member) is list:
+            return get_args(member)[0], True
+    return hint, False
+
+
+def _is_query(hint: Any, *, has_body: bool) -> bool:
+    if hint is _EMPTY or _is_scalar(hint):
+        return True
+    element, is_list = _element(hint)
+    return is_list and not has_body and _is_scalar(element)
+
+
+def _scalar(name: str, hint: Any) -> tuple[str, Callable[[str], Any] | None]:
+    """The native conversion for a type, or a callable that raises ValueError."""
+    members = _alternatives(hint)
+    if len(members) == 1 and members[0] in _NATIVE:
+        return _NATIVE[members[0]], None
+    if members == [UUID]:
+        return "call", _uuid
+    if not _is_scalar(hint):
+        raise SignatureError(f"parameter {name!r}: {_name(hint)} cannot be made from text")
+
+    def convert(text: str) -> Any:
+        try:
+            return msgspec.convert(text, hint, strict=False)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error).replace("`", "")) from None
+
+    return "call", convert
+
+
+def _uuid(text: str) -> UUID:
+    # UUID() also takes braces, URNs and digits without dashes; the usual form is enough.
+    if len(text) != 36:
+        raise ValueError("expected a UUID")
+    try:
+        return UUID(text)
+    except ValueError:
+        raise ValueError("expected a UUID") from None
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", None) or str(hint)

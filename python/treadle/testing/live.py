@@ -1,0 +1,136 @@
+"""`LiveServer`: an app served by this process while a block runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+from treadle.binding import Binding, bind
+from treadle.options import OptionError, Options
+from treadle.process import STOP_MARGIN
+
+if TYPE_CHECKING:
+    from treadle.app import App
+    from treadle.server import Server
+
+__all__ = ["LiveServer"]
+
+_ELSEWHERE = ("workers", "log_level", "require_free_threading")
+"""Options of a whole process, which a server inside another program has no say in."""
+
+
+class LiveServer:
+    """Serves `app` on a free port of 127.0.0.1 between enter and exit, sync or async.
+
+    The options are those of `App.run`, with two defaults of their own: `port=0`, `grace=1.0`. The
+    environment's `TREADLE_*` variables are not read, no signal is touched and no logging set up.
+
+    Entering runs the lifespans and returns once the server answers; it raises `StartupError` if
+    they fail. Leaving stops the server as a signal would, and raises `RuntimeError` if that goes
+    wrong. An entered server may be used from any thread. It can be entered once.
+    """
+
+    __test__ = False  # for pytest: not a test case
+
+    def __init__(self, app: App, *, lanes: int = 1, **options: Any) -> None:
+        for name in _ELSEWHERE:
+            if name in options:
+                raise OptionError(f"a LiveServer has no option {name!r}.")
+        given = {"port": 0, "grace": 1.0, **options}
+        self.options = Options.resolve(env={}, lanes=lanes, **given)
+        self._app = app
+        self._binding: Binding | None = None
+        self._server: Server | None = None
+        self._used = False
+
+    def __repr__(self) -> str:
+        return f"<LiveServer {self.url}>" if self._server is not None else "<LiveServer stopped>"
+
+    # -- where it is --
+
+    @property
+    def url(self) -> str:
+        """Base URL, such as `http://127.0.0.1:41235`; `http://localhost` on a Unix socket."""
+        binding = self._bound()
+        return "http://localhost" if binding.path is not None else binding.url
+
+    @property
+    def port(self) -> int:
+        """The port it listens on. Raises `RuntimeError` on a Unix socket."""
+        port = self._bound().port
+        if port is None:
+            raise RuntimeError("a server on a Unix socket has no port")
+        return port
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """What to connect a socket to: host and port, or the path of the Unix socket."""
+        binding = self._bound()
+        if binding.path is not None:
+            return binding.path
+        host, port = binding.sockets[0].getsockname()[:2]
+        return host, port
+
+    @property
+    def server(self) -> Server:
+        """The server that runs."""
+        if self._server is None:
+            raise RuntimeError("the LiveServer does not run: enter it with `with`")
+        return self._server
+
+    def _bound(self) -> Binding:
+        if self._binding is None:
+            raise RuntimeError("the LiveServer does not run: enter it with `with`")
+        return self._binding
+
+    # -- its life --
+
+    def start(self) -> None:
+        """What entering does."""
+        from treadle.server import Server
+
+        if self._used:
+            raise RuntimeError("a LiveServer can be entered once")
+        self._used = True
+        binding = bind(self.options)
+        try:
+            server = Server(self._app, self.options, binding.sockets)
+            server.start()
+        except BaseException:
+            binding.close()
+            raise
+        self._binding, self._server = binding, server
+
+    def stop(self) -> None:
+        """What leaving does. Does nothing if the server does not run."""
+        binding, server = self._binding, self._server
+        if binding is None or server is None:
+            return
+        self._binding = self._server = None
+        try:
+            server.drain()
+            if not server.join(self.options.grace + STOP_MARGIN):
+                raise RuntimeError("the server did not stop: something in the app blocks a lane")
+        finally:
+            binding.close()
+        if server.failed:
+            raise RuntimeError("the app failed while it ran or shut down; the log says how")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.stop()
+        except RuntimeError:
+            if kind is None:  # else the block's own exception says more
+                raise
+
+    async def __aenter__(self) -> Self:
+        # In a thread: the app's lifespan may need what runs on the caller's loop.
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__, kind)

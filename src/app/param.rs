@@ -1,0 +1,115 @@
+//! One parameter of a handler: where its value comes from and what it must be.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::scalar::Scalar;
+
+/// Where an argument comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A parameter of the path pattern.
+    Path,
+    /// The query string.
+    Query,
+    /// A request header, by its name.
+    Header,
+    /// A cookie, by its name.
+    Cookie,
+    /// The JSON body, decoded and validated.
+    Body,
+    /// The body as bytes.
+    RawBody,
+    /// The [`super::Request`].
+    Request,
+    /// The lane's Python face.
+    Lane,
+    /// The application.
+    App,
+}
+
+impl Source {
+    fn from_name(name: &str) -> PyResult<Self> {
+        Ok(match name {
+            "path" => Self::Path,
+            "query" => Self::Query,
+            "header" => Self::Header,
+            "cookie" => Self::Cookie,
+            "body" => Self::Body,
+            "raw_body" => Self::RawBody,
+            "request" => Self::Request,
+            "lane" => Self::Lane,
+            "app" => Self::App,
+            _ => return Err(PyValueError::new_err(format!("unknown source {name:?}"))),
+        })
+    }
+
+    /// As named in an answer to the client.
+    pub fn place(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+            Self::Cookie => "cookie",
+            _ => "body",
+        }
+    }
+}
+
+/// What the Python side found out about one parameter.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Param {
+    /// What the client calls it.
+    pub(super) alias: String,
+    pub(super) source: Source,
+    pub(super) scalar: Scalar,
+    pub(super) list: bool,
+    pub(super) default: Option<Py<PyAny>>,
+    /// The parameter's own name, if it is keyword-only.
+    pub(super) keyword: Option<String>,
+    /// Makes a body decoder (bytes to value), one for each lane.
+    pub(super) decoder: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Param {
+    /// `default` is a tuple of one value, or None when the parameter is required.
+    #[new]
+    #[pyo3(signature = (alias, source, *, scalar="str", convert=None, list=false, default=None, keyword=None, decoder=None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
+    fn new(
+        alias: String,
+        source: &str,
+        scalar: &str,
+        convert: Option<Py<PyAny>>,
+        list: bool,
+        default: Option<(Py<PyAny>,)>,
+        keyword: Option<String>,
+        decoder: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            alias,
+            source: Source::from_name(source)?,
+            scalar: Scalar::from_name(scalar, convert)?,
+            list,
+            default: default.map(|(value,)| value),
+            keyword,
+            decoder,
+        })
+    }
+}
+
+impl Param {
+    /// The same with references of its own.
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            alias: self.alias.clone(),
+            source: self.source,
+            scalar: self.scalar.clone_ref(py),
+            list: self.list,
+            default: self.default.as_ref().map(|value| value.clone_ref(py)),
+            keyword: self.keyword.clone(),
+            decoder: self.decoder.as_ref().map(|value| value.clone_ref(py)),
+        }
+    }
+}

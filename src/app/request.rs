@@ -1,0 +1,382 @@
+//! What a handler sees of a request.
+//!
+//! The head is immutable and readable from any thread. The body comes in over the lane's socket,
+//! so its stream is bound to the lane: `await request.body()` on another loop is an error, not a
+//! race. It is read once: `body()` keeps the bytes, `stream()` passes them through.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Uri, Version};
+use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyString, PyType};
+
+use super::headers::Headers;
+use crate::bridge::into_awaitable;
+use crate::http::{BodyError, RequestBody};
+use crate::python::lane_bound::LaneBound;
+
+static HTTP_EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static QUERY_PARAMS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static STATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static JSON_DECODE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Everything of a request that came before its body.
+pub struct RequestHead {
+    /// As sent.
+    pub method: Method,
+    /// As sent.
+    pub uri: Uri,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// As sent; names are lower case.
+    pub headers: HeaderMap,
+    /// The other end; `None` on a Unix socket.
+    pub client: Option<SocketAddr>,
+    /// Unique in the process, for logs.
+    pub id: u64,
+}
+
+impl RequestHead {
+    /// The value of a cookie, as sent.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().find_map(|(known, value)| (known == name).then_some(value))
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers
+            .get_all(http::header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .map(|(name, value)| (name, value.trim_matches('"')))
+    }
+
+    /// The path without percent-escapes, for people; invalid UTF-8 is replaced.
+    pub fn decoded_path(&self) -> String {
+        percent_encoding::percent_decode_str(self.uri.path()).decode_utf8_lossy().into_owned()
+    }
+}
+
+/// Where a request's body is.
+pub enum BodyState {
+    /// Still on the connection.
+    Unread(RequestBody),
+    /// Read, and kept.
+    Bytes(Bytes),
+    /// Being read, or handed to a stream.
+    Taken,
+}
+
+struct Lane {
+    event_loop: Py<PyAny>,
+    body: Rc<RefCell<BodyState>>,
+}
+
+/// One HTTP request: method, path, headers, query, cookies, client, state, path_params, body.
+#[pyclass(frozen, weakref, module = "treadle")]
+pub struct Request {
+    head: RequestHead,
+    lane: LaneBound<Lane>,
+    path_params: Vec<(String, String)>,
+    /// The application.
+    #[pyo3(get)]
+    app: Py<PyAny>,
+    /// The lane that serves the request, with its state.
+    #[pyo3(get, name = "lane")]
+    lane_face: Py<PyAny>,
+    headers: PyOnceLock<Py<Headers>>,
+    query: PyOnceLock<Py<PyAny>>,
+    cookies: PyOnceLock<Py<PyDict>>,
+    state: PyOnceLock<Py<PyAny>>,
+}
+
+impl Request {
+    /// A request on the calling thread's lane.
+    #[allow(clippy::too_many_arguments, reason = "one constructor, called in one place")]
+    pub fn new(
+        head: RequestHead,
+        path_params: Vec<(String, String)>,
+        body: BodyState,
+        event_loop: Py<PyAny>,
+        app: Py<PyAny>,
+        lane: Py<PyAny>,
+    ) -> Self {
+        let body = Rc::new(RefCell::new(body));
+        Self {
+            head,
+            lane: LaneBound::new(Lane { event_loop, body }),
+            path_params,
+            app,
+            lane_face: lane,
+            headers: PyOnceLock::new(),
+            query: PyOnceLock::new(),
+            cookies: PyOnceLock::new(),
+            state: PyOnceLock::new(),
+        }
+    }
+
+    /// The head.
+    pub fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    /// Takes the body to read it before the handler runs; [`Self::keep_body`] puts it back.
+    pub fn take_body(&self) -> BodyState {
+        match self.lane.get() {
+            Some(lane) => lane.body.replace(BodyState::Taken),
+            None => BodyState::Taken,
+        }
+    }
+
+    /// The body was read: `body()` gives it without waiting.
+    pub fn keep_body(&self, bytes: Bytes) {
+        if let Some(lane) = self.lane.get() {
+            lane.body.replace(BodyState::Bytes(bytes));
+        }
+    }
+
+    fn lane(&self) -> PyResult<&Lane> {
+        self.lane.get().ok_or_else(|| {
+            PyRuntimeError::new_err("the body of a request can be read on its own lane only")
+        })
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        convert: impl Fn(Python<'_>, &Bytes) -> PyResult<Py<PyAny>> + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let lane = self.lane()?;
+        let body = lane.body.clone();
+        into_awaitable(py, lane.event_loop.bind(py), async move {
+            let taken = body.replace(BodyState::Taken);
+            let bytes = match taken {
+                BodyState::Bytes(bytes) => bytes,
+                BodyState::Taken => {
+                    return Err(PyRuntimeError::new_err("the body is being read already"));
+                }
+                BodyState::Unread(mut unread) => match unread.read_all().await {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Err(Python::attach(|py| body_error(py, error))),
+                },
+            };
+            body.replace(BodyState::Bytes(bytes.clone()));
+            Python::attach(|py| convert(py, &bytes))
+        })
+    }
+}
+
+/// A failed body as the exception that gives the right answer when nobody catches it.
+fn body_error(py: Python<'_>, error: BodyError) -> PyErr {
+    let raise = || -> PyResult<PyErr> {
+        let (status, detail) = match error {
+            BodyError::TooLarge => (413, "Content Too Large"),
+            BodyError::Malformed => (400, "Bad Request"),
+            BodyError::Disconnected => {
+                let class = DISCONNECTED.import(py, "treadle.exceptions", "ClientDisconnect")?;
+                return Ok(PyErr::from_value(class.call1(("the client left",))?));
+            }
+        };
+        let class = HTTP_EXCEPTION.import(py, "treadle.exceptions", "HTTPException")?;
+        Ok(PyErr::from_value(class.call1((status, detail))?))
+    };
+    raise().unwrap_or_else(|error| error)
+}
+
+#[pymethods]
+impl Request {
+    /// `GET`, `POST`, ...
+    #[getter]
+    fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    /// Path without query, percent-escapes decoded.
+    #[getter]
+    fn path(&self) -> String {
+        self.head.decoded_path()
+    }
+
+    /// Path as sent, still escaped.
+    #[getter]
+    fn raw_path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// Query string as sent, without `?`.
+    #[getter]
+    fn query_string(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    /// `1.0` or `1.1`.
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        if self.head.version == Version::HTTP_10 { "1.0" } else { "1.1" }
+    }
+
+    /// Number of the request, unique in the process: the one that logs name.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.head.id
+    }
+
+    /// Headers, case-insensitive and read-only.
+    #[getter]
+    fn headers(&self, py: Python<'_>) -> PyResult<Py<Headers>> {
+        let make = || Py::new(py, Headers::read_only(self.head.headers.clone()));
+        Ok(self.headers.get_or_try_init(py, make)?.clone_ref(py))
+    }
+
+    /// Query parameters: a mapping of first values, `get_all(name)` for repeated ones.
+    #[getter]
+    fn query(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let make = || -> PyResult<Py<PyAny>> {
+            let pairs: Vec<(String, String)> =
+                form_urlencoded::parse(self.query_string().as_bytes()).into_owned().collect();
+            let class = QUERY_PARAMS.import(py, "treadle.datastructures", "QueryParams")?;
+            Ok(class.call1((pairs,))?.unbind())
+        };
+        Ok(self.query.get_or_try_init(py, make)?.clone_ref(py))
+    }
+
+    /// Cookies by name, values as sent.
+    #[getter]
+    fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let make = || -> PyResult<Py<PyDict>> {
+            let cookies = PyDict::new(py);
+            for (name, value) in self.head.cookies() {
+                if !cookies.contains(name)? {
+                    cookies.set_item(name, value)?;
+                }
+            }
+            Ok(cookies.unbind())
+        };
+        Ok(self.cookies.get_or_try_init(py, make)?.clone_ref(py))
+    }
+
+    /// Parameters of the path as text, escapes decoded.
+    #[getter]
+    fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let params = PyDict::new(py);
+        for (name, raw) in &self.path_params {
+            let text = percent_encoding::percent_decode_str(raw).decode_utf8_lossy();
+            params.set_item(name, text)?;
+        }
+        Ok(params)
+    }
+
+    /// `(host, port)` of the other end; None on a Unix socket.
+    #[getter]
+    fn client(&self) -> Option<(String, u16)> {
+        self.head.client.map(|address| (address.ip().to_string(), address.port()))
+    }
+
+    /// A namespace for this request alone.
+    #[getter]
+    fn state(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let make = || -> PyResult<Py<PyAny>> {
+            Ok(STATE.import(py, "treadle.datastructures", "State")?.call0()?.unbind())
+        };
+        Ok(self.state.get_or_try_init(py, make)?.clone_ref(py))
+    }
+
+    /// Awaitable: the whole body, at most the body limit (413 beyond).
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.read(py, |py, bytes| Ok(PyBytes::new(py, bytes).into_any().unbind()))
+    }
+
+    /// Awaitable: the body as text, UTF-8.
+    fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.read(py, |py, bytes| match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(PyString::new(py, text).into_any().unbind()),
+            Err(_) => Err(bad_request(py, "the request body is not UTF-8")),
+        })
+    }
+
+    /// Awaitable: the body decoded from JSON (400 when it is not).
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.read(py, |py, bytes| {
+            let decode = JSON_DECODE.import(py, "msgspec.json", "Decoder")?;
+            let decoder = decode.call0()?;
+            decoder
+                .call_method1(pyo3::intern!(py, "decode"), (PyBytes::new(py, bytes),))
+                .map(Bound::unbind)
+                .map_err(|error| bad_request(py, &format!("the request body is not JSON: {error}")))
+        })
+    }
+
+    /// Async iterator over the body's chunks (bytes), as they come; at most the body limit.
+    fn stream(&self) -> PyResult<BodyStream> {
+        let lane = self.lane()?;
+        Ok(BodyStream {
+            lane: LaneBound::new(StreamLane {
+                event_loop: Python::attach(|py| lane.event_loop.clone_ref(py)),
+                body: Rc::new(RefCell::new(lane.body.replace(BodyState::Taken))),
+            }),
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Request {} {}>", self.head.method, self.head.uri.path())
+    }
+}
+
+fn bad_request(py: Python<'_>, detail: &str) -> PyErr {
+    match HTTP_EXCEPTION.import(py, "treadle.exceptions", "HTTPException") {
+        Ok(class) => match class.call1((400, detail)) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    }
+}
+
+struct StreamLane {
+    event_loop: Py<PyAny>,
+    body: Rc<RefCell<BodyState>>,
+}
+
+/// The chunks of a request's body, as they arrive.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct BodyStream {
+    lane: LaneBound<StreamLane>,
+}
+
+#[pymethods]
+impl BodyStream {
+    fn __aiter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let lane = self.lane.get().ok_or_else(|| {
+            PyRuntimeError::new_err("the body of a request can be read on its own lane only")
+        })?;
+        let body = lane.body.clone();
+        into_awaitable(py, lane.event_loop.bind(py), async move {
+            let mut unread = match body.replace(BodyState::Taken) {
+                BodyState::Unread(unread) => unread,
+                BodyState::Bytes(bytes) if !bytes.is_empty() => {
+                    return Ok(Python::attach(|py| PyBytes::new(py, &bytes).into_any().unbind()));
+                }
+                _ => return Err(PyStopAsyncIteration::new_err(())),
+            };
+            match unread.chunk().await {
+                None => Err(PyStopAsyncIteration::new_err(())),
+                Some(Err(error)) => Err(Python::attach(|py| body_error(py, error))),
+                Some(Ok(data)) => {
+                    body.replace(BodyState::Unread(unread));
+                    Ok(Python::attach(|py| PyBytes::new(py, &data).into_any().unbind()))
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! From what a handler gave back to an HTTP response.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
+
+use super::response::{Response, StreamingResponse, status_code};
+use crate::http::Body;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// What is to be sent.
+pub enum Reply {
+    /// Everything is known.
+    Whole(http::Response<Body>),
+    /// The head is known; the body comes from this Python iterator.
+    Stream(http::Response<()>, Py<PyAny>),
+}
+
+/// A lane's own JSON encoder (bound `encode` method).
+pub struct Encoder(Py<PyAny>);
+
+impl Encoder {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When msgspec cannot be imported.
+    pub fn new(py: Python<'_>) -> PyResult<Self> {
+        let make = py.import("treadle.encoding")?.getattr("make_encoder")?;
+        Ok(Self(make.call0()?.unbind()))
+    }
+
+    /// `value` as JSON text.
+    ///
+    /// # Errors
+    /// `TypeError` for what msgspec cannot encode.
+    pub fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+        let encoded = self.0.bind(value.py()).call1((value,))?;
+        Ok(Bytes::copy_from_slice(encoded.cast::<PyBytes>()?.as_bytes()))
+    }
+
+    /// The response for a handler's result; `status` is the route's, for plain results.
+    ///
+    /// # Errors
+    /// `TypeError` for what cannot be encoded, `ValueError` for a route status that cannot be sent.
+    pub fn reply(&self, result: &Bound<'_, PyAny>, status: Option<u16>) -> PyResult<Reply> {
+        let py = result.py();
+        if result.is_none() {
+            let status = status_code(u32::from(status.unwrap_or(204)))?;
+            return Ok(Reply::Whole(plain(status, None, Bytes::new())));
+        }
+        if let Ok(response) = result.cast::<Response>() {
+            let (status, headers, body) = response.try_borrow()?.parts(py);
+            if let Ok(stream) = result.cast::<StreamingResponse>() {
+                let mut head = http::Response::new(());
+                *head.status_mut() = status;
+                *head.headers_mut() = headers;
+                // The connection frames the message; the handler cannot.
+                head.headers_mut().remove(TRANSFER_ENCODING);
+                return Ok(Reply::Stream(head, stream.try_borrow()?.iterator(py)));
+            }
+            return Ok(Reply::Whole(whole(status, headers, body)));
+        }
+        let status = status_code(u32::from(status.unwrap_or(200)))?;
+        let (media_type, body) = if let Ok(text) = result.cast::<PyString>() {
+            (TEXT, Bytes::copy_from_slice(text.to_str()?.as_bytes()))
+        } else if let Ok(bytes) = result.cast::<PyBytes>() {
+            (BYTES, Bytes::copy_from_slice(bytes.as_bytes()))
+        } else {
+            let body = self.encode(result).map_err(|error| {
+                if error.is_instance_of::<PyTypeError>(py) {
+                    let name = result.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
+                    let told = PyTypeError::new_err(format!(
+                        "the handler returned a {name} that cannot be encoded as JSON: {}",
+                        error.value(py)
+                    ));
+                    told.set_cause(py, Some(error));
+                    told
+                } else {
+                    error
+                }
+            })?;
+            (JSON, body)
+        };
+        Ok(Reply::Whole(plain(status, Some(media_type), body)))
+    }
+}
+
+fn plain(
+    status: StatusCode,
+    media_type: Option<HeaderValue>,
+    body: Bytes,
+) -> http::Response<Body> {
+    let mut response = http::Response::new(full(body));
+    *response.status_mut() = status;
+    if let Some(media_type) = media_type {
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+    }
+    response
+}
+
+fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> http::Response<Body> {
+    // The connection frames the message; a handler's own idea of it could only be wrong.
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+    if headers.get(CONNECTION).is_some_and(|value| value != "close") {
+        headers.remove(CONNECTION);
+    }
+    let mut response = http::Response::new(full(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn full(body: Bytes) -> Body {
+    if body.is_empty() { Body::Empty } else { Body::Full(body) }
+}

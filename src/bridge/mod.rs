@@ -1,0 +1,40 @@
+//! Coroutine to Rust future, Rust future to awaitable.
+//!
+//! # Who owns what
+//!
+//! A coroutine always runs inside a real `asyncio.Task`, made by [`TaskFactory`] on the lane's own
+//! thread with `eager_start=True`: the first step is taken before the call returns, and
+//! `current_task()` is right from the first line. The Task steps a [`Driver`], a coroutine object
+//! of ours that forwards every step to the user's coroutine and reports its outcome to a
+//! [`Completion`] the moment it is known, inside the Task: no done-callback, no extra turn.
+//!
+//! * The Task owns the `Driver`, the `Driver` owns the coroutine and the `Completion`.
+//! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
+//!   `Completion` fills. Dropping it cancels the Task.
+//! * A Rust future awaited from Python ([`into_awaitable`]) is owned by a Tokio task of the lane;
+//!   the `asyncio.Future` that stands for it owns the abort handle: cancelling it drops the Rust
+//!   future.
+//!
+//! # Threads
+//!
+//! Everything here lives on one lane. What Python objects carry of it sits in a `LaneBound`, so a
+//! reference on another thread (a debugger, the garbage collector) reaches nothing.
+//!
+//! # Races that end well
+//!
+//! * The coroutine finishes after the future was dropped: the slot is closed, the outcome is
+//!   discarded.
+//! * The Task is cancelled while its coroutine finishes: whichever the coroutine reports first
+//!   counts; a slot is filled once.
+//! * The loop is closed before a Rust future completes: its Tokio task was dropped with the
+//!   runtime, nothing is called.
+
+mod awaitable;
+mod driver;
+mod future;
+mod turn;
+
+pub use awaitable::{Immediate, into_awaitable};
+pub use driver::{Completion, Driver, Next, TaskFactory};
+pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
+pub use turn::{Turn, after_python};

@@ -1,0 +1,257 @@
+//! A handler that runs in a Task.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use http::StatusCode;
+use pyo3::prelude::*;
+
+use super::conclude::Conclusion;
+use super::stream::{Outlet, Sink};
+use super::{Answer, Dispatcher};
+use crate::app::{Plan, Request, RequestHead};
+use crate::bridge::{Completion, Next, after_python, cancel, is_cancelled};
+use crate::http::{Body, channel, problem};
+
+/// What the Task is running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The handler, or an exception handler in its place: the answer is not known yet.
+    Answering,
+    /// The pump of a streaming response: the head is out.
+    Streaming,
+}
+
+/// One request on its way through a Task.
+///
+/// The Task's [`Completion`] and the connection's [`Running`] share it; both live on the lane.
+pub(super) struct Call {
+    dispatcher: Rc<Dispatcher>,
+    plan: Rc<Plan>,
+    head: RequestHead,
+    request: Option<Py<Request>>,
+    stage: Cell<Stage>,
+    response: RefCell<Option<http::Response<Body>>>,
+    waker: RefCell<Option<Waker>>,
+    /// The connection does not wait any more.
+    abandoned: Cell<bool>,
+    /// Keeps an abandoned Task alive where the route says that it goes on.
+    kept: RefCell<Option<Py<PyAny>>>,
+    outlet: RefCell<Option<Outlet>>,
+}
+
+impl Call {
+    pub(super) fn new(
+        dispatcher: Rc<Dispatcher>,
+        plan: Rc<Plan>,
+        head: RequestHead,
+        request: Option<Py<Request>>,
+    ) -> Self {
+        let core = &dispatcher.core;
+        core.running.set(core.running.get() + 1);
+        Self {
+            dispatcher,
+            plan,
+            head,
+            request,
+            stage: Cell::new(Stage::Answering),
+            response: RefCell::new(None),
+            waker: RefCell::new(None),
+            abandoned: Cell::new(false),
+            kept: RefCell::new(None),
+            outlet: RefCell::new(None),
+        }
+    }
+
+    fn answer(&self, response: http::Response<Body>) {
+        self.response.replace(Some(response));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Answers with the head of a stream; gives the coroutine that sends its chunks.
+    pub(super) fn stream(
+        &self,
+        py: Python<'_>,
+        head: http::Response<()>,
+        iterator: &Py<PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let (sender, body) = channel();
+        let outlet = Outlet::new(sender);
+        let sink = Py::new(py, Sink::new(self.dispatcher.core.clone(), outlet.clone()))?;
+        let pump = self.dispatcher.face.pump.call1(py, (iterator, sink))?;
+        self.outlet.replace(Some(outlet));
+        self.stage.set(Stage::Streaming);
+        let (parts, ()) = head.into_parts();
+        self.answer(http::Response::from_parts(parts, Body::Stream(body)));
+        Ok(pump)
+    }
+
+    /// 500 for what went wrong, logged.
+    pub(super) fn fail(&self, py: Python<'_>, error: PyErr) -> http::Response<Body> {
+        self.dispatcher.failed(py, &self.plan, &self.head, error)
+    }
+
+    /// The pump ended.
+    fn end_stream(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        let outlet = self.outlet.take();
+        let Err(error) = outcome else {
+            if let Some(outlet) = outlet {
+                outlet.finish();
+            }
+            return Next::Done;
+        };
+        let client_left = outlet.as_ref().is_none_or(Outlet::is_closed);
+        if let Some(outlet) = outlet {
+            outlet.abort();
+        }
+        if is_cancelled(py, &error) {
+            return Next::Raise(error);
+        }
+        if !client_left {
+            self.dispatcher.report(py, &self.plan, &self.head, error);
+        }
+        Next::Done
+    }
+}
+
+impl Completion for Call {
+    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        if self.stage.get() == Stage::Streaming {
+            return self.end_stream(py, outcome);
+        }
+        let cancelled = match &outcome {
+            Err(error) if is_cancelled(py, error) => Some(error.clone_ref(py)),
+            _ => None,
+        };
+        if let Some(error) = cancelled {
+            if !self.abandoned.get() {
+                // Nobody asked for it: the handler let another Task's cancellation escape, or the
+                // server stops.
+                let response = self.fail(py, error.clone_ref(py));
+                self.answer(response);
+            }
+            return Next::Raise(error);
+        }
+        let conclusion =
+            self.dispatcher.conclude(py, &self.plan, &self.head, self.request.as_ref(), outcome);
+        match conclusion {
+            Conclusion::Reply(response) => {
+                self.answer(response);
+                Next::Done
+            }
+            Conclusion::Await(coroutine) => Next::Await(coroutine),
+            Conclusion::Stream(head, iterator) => match self.stream(py, head, &iterator) {
+                Ok(pump) => Next::Await(pump),
+                Err(error) => {
+                    let response = self.fail(py, error);
+                    self.answer(response);
+                    Next::Done
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let core = &self.dispatcher.core;
+        core.running.set(core.running.get().saturating_sub(1));
+    }
+}
+
+impl Dispatcher {
+    /// Runs a handler's coroutine in a Task.
+    pub(super) fn start(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        head: RequestHead,
+        request: Option<Py<Request>>,
+        coroutine: Py<PyAny>,
+    ) -> Answer {
+        let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+        self.launch(py, call, coroutine)
+    }
+
+    /// Runs `coroutine` as the Task of `call`.
+    pub(super) fn launch(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        call: Rc<Call>,
+        coroutine: Py<PyAny>,
+    ) -> Answer {
+        let task = match self.core.tasks.start(py, coroutine, call.clone()) {
+            Ok(task) => task,
+            Err(error) => return Answer::ready(call.fail(py, error)),
+        };
+        match call.response.take() {
+            Some(response) => {
+                call.tie(task);
+                Answer::ready(response)
+            }
+            None => Answer::Running(Running { call, task: Some(task.unbind()) }),
+        }
+    }
+}
+
+impl Call {
+    /// Ties a streaming Task to its outlet: the client's leaving cancels it.
+    fn tie(&self, task: Bound<'_, PyAny>) {
+        if let Some(outlet) = self.outlet.borrow().as_ref() {
+            outlet.tie(task.unbind(), self.plan.cancel_on_disconnect);
+        }
+    }
+}
+
+/// A suspended handler; dropping it means that nobody waits for the answer.
+pub struct Running {
+    call: Rc<Call>,
+    task: Option<Py<PyAny>>,
+}
+
+impl Future for Running {
+    type Output = http::Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match this.call.response.take() {
+            Some(response) => {
+                if let Some(task) = this.task.take() {
+                    if this.call.outlet.borrow().is_some() {
+                        Python::attach(|py| this.call.tie(task.into_bound(py)));
+                    }
+                } else {
+                    // Polled after it was done; only a broken caller does that.
+                    return Poll::Ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
+                }
+                Poll::Ready(response)
+            }
+            None => {
+                this.call.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(task) = self.task.take() else {
+            return;
+        };
+        self.call.abandoned.set(true);
+        if self.call.plan.cancel_on_disconnect {
+            Python::attach(|py| {
+                cancel(task.bind(py));
+                after_python(py);
+            });
+        } else {
+            self.call.kept.replace(Some(task));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Streaming responses: the pump's end of a response body.
+//!
+//! The pump is a Python coroutine in the handler's own Task that awaits [`Sink::send`] for each
+//! chunk. `send` completes when the connection took the chunk before, so a slow client slows the
+//! generator down and at most one chunk waits. When the client leaves, the body is dropped; that
+//! cancels the Task (or, where the route opted out, makes the next `send` raise).
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString, PyType};
+use tokio::task::AbortHandle;
+
+use crate::bridge::{after_python, cancel, into_awaitable};
+use crate::http::StreamSender;
+use crate::lane::LaneCore;
+use crate::python::lane_bound::LaneBound;
+
+static DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// The sending end of a response body, shared by the pump and its Task's completion.
+#[derive(Clone)]
+pub(super) struct Outlet(Rc<State>);
+
+struct State {
+    /// `None` once the body ended or was broken off.
+    sender: RefCell<Option<StreamSender>>,
+    closed: Cell<bool>,
+    watcher: RefCell<Option<AbortHandle>>,
+}
+
+impl Outlet {
+    pub(super) fn new(sender: StreamSender) -> Self {
+        Self(Rc::new(State {
+            sender: RefCell::new(Some(sender)),
+            closed: Cell::new(false),
+            watcher: RefCell::new(None),
+        }))
+    }
+
+    /// Whether the connection dropped the body.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.closed.get() || self.0.sender.borrow().as_ref().is_some_and(StreamSender::is_closed)
+    }
+
+    /// Breaks the message off, so that the client sees that it is not whole.
+    pub(super) fn abort(&self) {
+        if let Some(sender) = self.0.sender.take() {
+            sender.abort();
+        }
+    }
+
+    /// Cancels `task` when the client leaves, or keeps it alive until it ends.
+    pub(super) fn tie(&self, task: Py<PyAny>, cancel_on_disconnect: bool) {
+        let Some(closed) = self.0.sender.borrow().as_ref().map(StreamSender::closed) else {
+            return;
+        };
+        let state = Rc::downgrade(&self.0);
+        let watcher = tokio::task::spawn_local(async move {
+            closed.await;
+            if let Some(state) = state.upgrade() {
+                state.closed.set(true);
+            }
+            Python::attach(|py| {
+                if cancel_on_disconnect {
+                    cancel(task.bind(py));
+                    after_python(py);
+                }
+                drop(task);
+            });
+        });
+        self.0.watcher.replace(Some(watcher.abort_handle()));
+    }
+
+    /// The iterator is at its end: so is the message.
+    pub(super) fn finish(&self) {
+        drop(self.0.sender.take());
+    }
+
+    /// Waits for room and passes `chunk` on; false when the client has left.
+    async fn send(&self, chunk: Bytes) -> bool {
+        let mut chunk = Some(chunk);
+        poll_fn(|cx| {
+            let mut sender = self.0.sender.borrow_mut();
+            let Some(sender) = sender.as_mut() else {
+                return Poll::Ready(false);
+            };
+            let ready = ready!(sender.poll_ready(cx));
+            let sent = ready.is_ok()
+                && chunk.take().is_none_or(|chunk| sender.start_send(chunk).is_ok());
+            self.0.closed.set(!sent);
+            Poll::Ready(sent)
+        })
+        .await
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
+        }
+        // Neither finished nor broken off: the Task was destroyed. The message is not whole.
+        if let Some(sender) = self.sender.take() {
+            sender.abort();
+        }
+    }
+}
+
+/// What the pump sends chunks to.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Sink {
+    lane: LaneBound<(Rc<LaneCore>, Outlet)>,
+}
+
+impl Sink {
+    pub(super) fn new(core: Rc<LaneCore>, outlet: Outlet) -> Self {
+        Self { lane: LaneBound::new((core, outlet)) }
+    }
+}
+
+#[pymethods]
+impl Sink {
+    /// Awaitable: passes a chunk on when the client has taken the one before.
+    fn send<'py>(&self, py: Python<'py>, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let Some((core, outlet)) = self.lane.get() else {
+            return Err(PyRuntimeError::new_err("a response is sent on its own lane only"));
+        };
+        let bytes = if let Ok(bytes) = chunk.cast::<PyBytes>() {
+            Bytes::copy_from_slice(bytes.as_bytes())
+        } else if let Ok(text) = chunk.cast::<PyString>() {
+            Bytes::copy_from_slice(text.to_str()?.as_bytes())
+        } else {
+            return Err(PyTypeError::new_err(format!(
+                "a streaming response must yield bytes or str, not {}",
+                chunk.get_type().name()?
+            )));
+        };
+        let outlet = outlet.clone();
+        into_awaitable(py, core.event_loop(py), async move {
+            if outlet.send(bytes).await {
+                Ok(Python::attach(|py| py.None()))
+            } else {
+                Err(Python::attach(disconnected))
+            }
+        })
+    }
+}
+
+fn disconnected(py: Python<'_>) -> PyErr {
+    let class = DISCONNECTED.import(py, "treadle.exceptions", "ClientDisconnect");
+    match class.and_then(|class| class.call1(("the client left",))) {
+        Ok(error) => PyErr::from_value(error),
+        Err(error) => error,
+    }
+}

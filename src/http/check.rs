@@ -1,0 +1,114 @@
+//! What a request's head must be beyond what hyper's parser asks for.
+//!
+//! One pass over the headers, before the service sees the request. What fails is answered and the
+//! connection is closed: whoever sent it may disagree with us about where the next request starts.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+
+use super::io::Transport;
+
+/// The status to refuse `request` with, or `None` if it may go on.
+pub(crate) fn refusal(request: &Request<Incoming>, transport: &Transport) -> Option<StatusCode> {
+    if let Some(status) = target_refusal(request) {
+        return Some(status);
+    }
+    let mut hosts = 0_usize;
+    let mut codings = 0_usize;
+    for (name, value) in request.headers() {
+        if *name == HOST {
+            hosts += 1;
+            if !is_host(value) {
+                return Some(StatusCode::BAD_REQUEST);
+            }
+        } else if *name == CONTENT_LENGTH {
+            if transport.repeats_content_length(value) {
+                return Some(StatusCode::BAD_REQUEST);
+            }
+        } else if *name == TRANSFER_ENCODING {
+            codings += 1;
+            // hyper is content when chunked comes last; nothing here would undo what comes first.
+            if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Some(StatusCode::NOT_IMPLEMENTED);
+            }
+        }
+    }
+    let missing_host = hosts == 0 && request.version() == Version::HTTP_11;
+    (hosts > 1 || missing_host).then_some(StatusCode::BAD_REQUEST)
+}
+
+/// Origin form, absolute form, and `*` for OPTIONS. A tunnel is not ours to make, and an authority
+/// alone names no resource.
+fn target_refusal(request: &Request<Incoming>) -> Option<StatusCode> {
+    let path = request.uri().path();
+    if request.method() == Method::CONNECT {
+        Some(StatusCode::METHOD_NOT_ALLOWED)
+    } else if path.starts_with('/') || (path == "*" && request.method() == Method::OPTIONS) {
+        None
+    } else {
+        Some(StatusCode::BAD_REQUEST)
+    }
+}
+
+/// Whether `value` can be a host and port. It goes into URLs: what could change the meaning of one
+/// (a slash, an at sign, a space) is no host.
+fn is_host(value: &HeaderValue) -> bool {
+    value.as_bytes().iter().all(|&byte| HOST_BYTES[byte as usize])
+}
+
+static HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let allowed =
+        b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+,;=:[]";
+    let mut index = 0;
+    while index < allowed.len() {
+        table[allowed[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
+
+/// Whether a further `Content-Length` line follows in the head that `bytes` starts in the middle
+/// of a line of.
+pub(crate) fn goes_on_to_content_length(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+
+    let mut rest = bytes;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        rest = &rest[end + 1..];
+        if matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..]) {
+            return false;
+        }
+        if rest.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_length_is_found_up_to_the_end_of_the_head() {
+        assert!(goes_on_to_content_length(b"5\r\nX: y\r\ncOntent-Length: 5\r\n\r\n"));
+        assert!(goes_on_to_content_length(b"5\nContent-Length:5\n\n"));
+        assert!(!goes_on_to_content_length(b"5\r\nX: y\r\n\r\ncontent-length: 5\r\n\r\n"));
+        assert!(!goes_on_to_content_length(b"5\r\nX-Content-Length: 5\r\n\r\n"));
+        assert!(!goes_on_to_content_length(b"5"));
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for host in ["", "example.org", "localhost:8000", "[::1]:80", "a_b.example"] {
+            let value = HeaderValue::from_str(host).expect("a header value");
+            assert!(is_host(&value), "{host}");
+        }
+        for host in ["a/b", "user@host", "a b", "a?b", "a#b", "a\\b", "<a>"] {
+            let value = HeaderValue::from_str(host).expect("a header value");
+            assert!(!is_host(&value), "{host}");
+        }
+    }
+}

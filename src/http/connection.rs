@@ -1,0 +1,296 @@
+//! One connection, from its first byte to its last: the task that drives it.
+//!
+//! The task is in one of three states:
+//!
+//! 1. **Asleep**: a socket and nothing else. So it starts, and so it is again after a second
+//!    without a request; hyper's two 8 KiB buffers exist only for connections that do something.
+//!    The first byte wakes it.
+//! 2. **Awake**: hyper drives it. Services run inside its poll, so a request that can be answered
+//!    at once is answered in the same poll.
+//! 3. **Closing**: the last bytes and the end of the stream are sent, and what the client still
+//!    sends is read and thrown away for a while: closing a socket with unread bytes resets it, and
+//!    the reset can overtake the answer.
+//!
+//! Who ends it: hyper (the client left, `Connection: close`, a head that does not parse), the sweep
+//! by an [`Order`], a drain, or the drop of the runtime. Each ends in the drop of the task, which
+//! drops hyper, which drops the service's future, which is how a handler is cancelled; there is no
+//! other way out, so the places in the limits and in the lane's table are given back exactly once.
+//!
+//! **The client leaves** while a request is handled: hyper reads while it waits, sees the end and
+//! fails. It does not read while a further request waits in its buffer, or while the service leaves
+//! the body unread; then the sweep looks for the end every tick.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::StatusCode;
+use hyper::server::conn::http1;
+
+use super::Service;
+use super::exchange::Adapter;
+use super::info::{Order, Phase};
+use super::io::{Io, Transport};
+use super::lane::Mode;
+use super::limits::{ConnectionPermit, LoadTicket};
+use super::problem;
+
+type Hyper<S> = http1::Connection<Io, Adapter<S>>;
+
+enum State<S: Service> {
+    Asleep,
+    Awake(Box<Hyper<S>>),
+    Closing(Linger),
+}
+
+/// How long to go on reading once the end is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linger {
+    /// Not at all, and the end is a reset: nothing else tells the client that it got only a part.
+    Reset,
+    /// Not at all: the client has sent its end, or can tell that it got only a part.
+    No,
+    /// Only if there is something to read.
+    IfUnread,
+    /// Until the client closes, or too long.
+    UntilClosed,
+}
+
+/// What the task does next.
+enum Next {
+    /// Goes on in the state that it has been put in.
+    Continue,
+    /// Nothing remains to be done.
+    End,
+}
+
+/// The future of one connection.
+pub(crate) struct ConnectionTask<S: Service> {
+    transport: Rc<Transport>,
+    service: Rc<S>,
+    state: State<S>,
+    is_draining: bool,
+    _permit: ConnectionPermit,
+    _ticket: LoadTicket,
+}
+
+impl<S: Service> ConnectionTask<S> {
+    pub(crate) fn new(
+        transport: Rc<Transport>,
+        service: Rc<S>,
+        permit: ConnectionPermit,
+        ticket: LoadTicket,
+    ) -> Self {
+        Self {
+            transport,
+            service,
+            state: State::Asleep,
+            is_draining: false,
+            _permit: permit,
+            _ticket: ticket,
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Next {
+        let info = &self.transport.info;
+        match order {
+            Order::None => {}
+            Order::Close => return Next::End,
+            Order::GiveUp => info.expired.set(true),
+            Order::RefuseHead => {
+                self.transport.push(&problem::raw(StatusCode::REQUEST_TIMEOUT));
+                self.close(Linger::UntilClosed);
+            }
+            Order::Hibernate => {
+                if info.phase() == Phase::Idle && self.can_rest() {
+                    self.rest();
+                }
+            }
+        }
+        Next::Continue
+    }
+
+    /// Whether hyper's state can be thrown away: it owes the client nothing and expects a head.
+    fn can_rest(&self) -> bool {
+        let info = &self.transport.info;
+        matches!(self.state, State::Awake(_))
+            && matches!(info.phase(), Phase::New | Phase::Idle | Phase::Head)
+            && info.body_done.get()
+            && !self.transport.is_write_blocked()
+    }
+
+    fn rest(&mut self) {
+        let State::Awake(hyper) = std::mem::replace(&mut self.state, State::Asleep) else {
+            return;
+        };
+        let unparsed = hyper.into_parts().read_buf;
+        let info = &self.transport.info;
+        info.asleep.set(true);
+        if !unparsed.is_empty() {
+            // The start of a head, sent behind an earlier request.
+            info.becomes(Phase::Head);
+            self.transport.unread(unparsed);
+        }
+        self.transport.forget_head();
+    }
+
+    fn wake_up(&mut self) {
+        let info = &self.transport.info;
+        let lane = &info.lane;
+        let builder = if self.is_draining { &lane.last_words } else { &lane.protocol };
+        let adapter =
+            Adapter { service: Rc::clone(&self.service), transport: Rc::clone(&self.transport) };
+        let hyper = builder.serve_connection(Io(Rc::clone(&self.transport)), adapter);
+        self.state = State::Awake(Box::new(hyper));
+        if info.asleep.replace(false) {
+            lane.look_soon(info.key.get());
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.is_draining = true;
+        if self.can_rest() {
+            // What the client sent before it could know is still read, and answered.
+            self.rest();
+        } else if let State::Awake(hyper) = &mut self.state {
+            Pin::new(&mut **hyper).graceful_shutdown();
+        }
+    }
+
+    fn close(&mut self, linger: Linger) {
+        self.transport.info.enter(Phase::Closing);
+        self.transport.info.lane.look_soon(self.transport.info.key.get());
+        self.state = State::Closing(linger);
+    }
+
+    fn poll_asleep(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if !self.transport.has_prefix() {
+            match self.transport.poll_read_scratch(cx) {
+                Poll::Pending if self.is_draining => return Poll::Ready(Next::End),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
+                Poll::Ready(Ok(read)) => {
+                    let scratch = self.transport.info.lane.scratch.borrow();
+                    self.transport.unread(Bytes::copy_from_slice(&scratch[..read]));
+                }
+            }
+        }
+        self.wake_up();
+        Poll::Ready(Next::Continue)
+    }
+
+    fn poll_awake(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let State::Awake(hyper) = &mut self.state else { return Poll::Ready(Next::Continue) };
+        let transport = &self.transport;
+        // What was gathered before goes first.
+        if transport.is_write_blocked() && matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
+            return Poll::Ready(Next::End);
+        }
+        match Pin::new(&mut **hyper).poll(cx) {
+            Poll::Pending => {
+                if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
+                    return Poll::Ready(Next::End);
+                }
+                let info = &transport.info;
+                let is_busy = matches!(info.phase(), Phase::Handling | Phase::Responding);
+                if is_busy && !transport.is_read_waiting() {
+                    info.lane.look_soon(info.key.get());
+                }
+                Poll::Pending
+            }
+            Poll::Ready(result) => {
+                let linger = self.verdict(result);
+                self.close(linger);
+                Poll::Ready(Next::Continue)
+            }
+        }
+    }
+
+    /// What hyper's end means for the socket.
+    fn verdict(&self, result: hyper::Result<()>) -> Linger {
+        let transport = &self.transport;
+        match result {
+            _ if transport.has_read_ended() => Linger::No,
+            Ok(()) if transport.info.body_done.get() => Linger::IfUnread,
+            Ok(()) => Linger::UntilClosed,
+            Err(error) if error.is_parse() => {
+                if !transport.is_shut() {
+                    // hyper answers what it cannot parse, except an HTTP/2 preface.
+                    transport.push(&problem::raw(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
+                }
+                Linger::UntilClosed
+            }
+            Err(error) => {
+                // An aborted body. The missing last chunk tells the client; a client of HTTP/1.0
+                // knows no chunks.
+                if error.is_user() && transport.info.is_http10.get() {
+                    Linger::Reset
+                } else {
+                    Linger::No
+                }
+            }
+        }
+    }
+
+    fn poll_closing(&mut self, linger: Linger, cx: &mut Context<'_>) -> Poll<Next> {
+        if linger == Linger::Reset {
+            self.transport.reset_on_close();
+            return Poll::Ready(Next::End);
+        }
+        if ready!(self.transport.poll_shutdown(cx)).is_err() || linger == Linger::No {
+            return Poll::Ready(Next::End);
+        }
+        let mut linger = linger;
+        loop {
+            match self.transport.poll_read_scratch(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
+                Poll::Ready(Ok(_)) => linger = Linger::UntilClosed,
+                Poll::Pending if linger == Linger::IfUnread => return Poll::Ready(Next::End),
+                Poll::Pending => {
+                    self.state = State::Closing(linger);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl<S: Service> Future for ConnectionTask<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        this.transport.begin_poll(cx);
+        match this.transport.info.lane.mode() {
+            Mode::Serving => {}
+            Mode::Draining if this.is_draining => {}
+            Mode::Draining => this.begin_drain(),
+            Mode::Aborting => return Poll::Ready(()),
+        }
+        let order = this.transport.info.order.replace(Order::None);
+        if matches!(this.obey(order), Next::End) {
+            return Poll::Ready(());
+        }
+        loop {
+            let next = match this.state {
+                State::Asleep => ready!(this.poll_asleep(cx)),
+                State::Awake(_) => ready!(this.poll_awake(cx)),
+                State::Closing(linger) => ready!(this.poll_closing(linger, cx)),
+            };
+            if matches!(next, Next::End) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<S: Service> Drop for ConnectionTask<S> {
+    fn drop(&mut self) {
+        // The service's future first: what it does when it is dropped may still look at the lane.
+        self.state = State::Closing(Linger::No);
+        let info = &self.transport.info;
+        info.lane.forget(info.key.get());
+    }
+}

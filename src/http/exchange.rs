@@ -1,0 +1,239 @@
+//! One request and its response, between hyper and the [`Service`].
+//!
+//! [`Exchange`] is the request's existence: made when its head is parsed, moved from the future
+//! that makes the response into the response's body, and dropped when hyper has taken the last of
+//! it, or when anything on the way is given up. What must happen exactly once at the end of a
+//! request happens in its `Drop`.
+//!
+//! A connection has one exchange at a time: hyper parses the next head after the response before
+//! it is complete.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+
+use super::Service;
+use super::access::Access;
+use super::body::{Aborted, Body};
+use super::check;
+use super::info::{ConnectionInfo, Phase};
+use super::io::Transport;
+use super::limits::Taken;
+use super::problem;
+
+/// The service as hyper calls it.
+#[derive(Debug)]
+pub(crate) struct Adapter<S> {
+    pub(crate) service: Rc<S>,
+    pub(crate) transport: Rc<Transport>,
+}
+
+impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
+    type Response = Response<ExchangeBody>;
+    type Error = Infallible;
+    type Future = Respond<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let info = &self.transport.info;
+        let mut exchange = Exchange::begin(info, &request);
+        let refusal = check::refusal(&request, &self.transport);
+        self.transport.forget_head();
+        if let Some(status) = refusal {
+            return Respond::ready(problem::closing_problem(status), exchange);
+        }
+        if !exchange.admit() {
+            return Respond::ready(problem::unavailable(), exchange);
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.service.call(request, info))) {
+            Ok(future) => Respond::Running { future, exchange: Some(exchange) },
+            Err(panic) => Respond::ready(panicked(&*panic), exchange),
+        }
+    }
+}
+
+pin_project! {
+    /// The response to come. hyper polls it in the connection's task.
+    #[project = RespondProjection]
+    pub(crate) enum Respond<F> {
+        /// It is here already.
+        Ready { response: Option<Box<Response<Body>>>, exchange: Option<Exchange> },
+        /// The service works on it.
+        Running { #[pin] future: F, exchange: Option<Exchange> },
+    }
+}
+
+impl<F> Respond<F> {
+    fn ready(response: Response<Body>, exchange: Exchange) -> Self {
+        Self::Ready { response: Some(Box::new(response)), exchange: Some(exchange) }
+    }
+}
+
+impl<F: Future<Output = Response<Body>>> Future for Respond<F> {
+    type Output = Result<Response<ExchangeBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (response, exchange) = match self.project() {
+            RespondProjection::Ready { response, exchange } => {
+                (response.take().map(|response| *response), exchange)
+            }
+            RespondProjection::Running { future, exchange } => {
+                let late = exchange.as_ref().and_then(Exchange::lateness);
+                let response = match late {
+                    Some(status) => problem::closing_problem(status),
+                    None => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+                        Ok(Poll::Pending) => return Poll::Pending,
+                        Ok(Poll::Ready(response)) => response,
+                        Err(panic) => panicked(&*panic),
+                    },
+                };
+                (Some(response), exchange)
+            }
+        };
+        match (response, exchange.take()) {
+            (Some(response), Some(exchange)) => Poll::Ready(Ok(exchange.respond(response))),
+            // Polled again after it was ready, which hyper does not do.
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// The answer for a service that panicked: one failed request. What the service left behind is not
+/// trusted with another one, so the connection goes too.
+#[cold]
+fn panicked(panic: &(dyn Any + Send)) -> Response<Body> {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(target: "treadle", panic = message, "panic while a request was handled");
+    problem::closing_problem(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    info: Rc<ConnectionInfo>,
+    /// Whether the limit of requests in flight counts this one.
+    is_counted: bool,
+    access: Option<Box<Access>>,
+}
+
+impl Exchange {
+    fn begin(info: &Rc<ConnectionInfo>, request: &Request<Incoming>) -> Self {
+        let lane = &info.lane;
+        info.enter(Phase::Handling);
+        info.requests.set(info.requests.get() + 1);
+        info.expired.set(false);
+        info.awaits_body.set(false);
+        info.patience.set(lane.patience());
+        info.body_done.set(request.body().is_end_stream());
+        info.is_http10.set(request.version() == Version::HTTP_10);
+        lane.counters.request_begins();
+        let access = lane.options().access_log.then(|| Access::start(request));
+        Self { info: Rc::clone(info), is_counted: false, access }
+    }
+
+    fn admit(&mut self) -> bool {
+        match self.info.lane.limits().take_request() {
+            Taken::Unlimited => true,
+            Taken::Held => {
+                self.is_counted = true;
+                true
+            }
+            Taken::Refused => false,
+        }
+    }
+
+    /// The status to answer with if the request has used up its time.
+    fn lateness(&self) -> Option<StatusCode> {
+        self.info.expired.replace(false).then(|| {
+            if self.info.awaits_body.get() {
+                StatusCode::REQUEST_TIMEOUT
+            } else {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        })
+    }
+
+    fn respond(mut self, mut response: Response<Body>) -> Response<ExchangeBody> {
+        if response.status().is_informational() {
+            tracing::error!(
+                target: "treadle",
+                status = response.status().as_u16(),
+                "a handler answered with a 1xx status, which is not a response",
+            );
+            response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        self.info.enter(Phase::Responding);
+        if let Some(access) = &mut self.access {
+            access.responds(response.status());
+        }
+        response.map(|body| ExchangeBody { body, exchange: self })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if matches!(self.info.phase(), Phase::Handling | Phase::Responding) {
+            self.info.enter(Phase::Idle);
+        }
+        let lane = &self.info.lane;
+        lane.counters.request_ends();
+        if self.is_counted {
+            lane.limits().release_request();
+        }
+        if let Some(access) = &self.access {
+            access.emit(&self.info);
+        }
+    }
+}
+
+/// A response's body, and with it the exchange that it ends.
+#[derive(Debug)]
+pub(crate) struct ExchangeBody {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl http_body::Body for ExchangeBody {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(access), Poll::Ready(Some(Ok(frame)))) = (&mut self.exchange.access, &frame) {
+            access.sends(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ExchangeBody {
+    fn drop(&mut self) {
+        if let Some(access) = &mut self.exchange.access {
+            access.ends(self.body.is_end_stream());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is known about one connection: who it is, and where in its life it stands.
+//!
+//! Shared by the parts of a connection through an `Rc`, on one thread; every mutable field is a
+//! `Cell`, so that following a request costs a few plain stores. A service may keep its `Rc` for as
+//! long as it likes: the socket is not in here.
+//!
+//! Times are ticks of the lane's clock, which counts sweeps. A lane that was busy in a handler did
+//! not sweep, nor did it read what clients sent meanwhile: such time is nobody's fault and counts
+//! against nobody.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::lane::HttpLane;
+use super::stream::Peer;
+
+/// Where a connection stands. What may happen to it, and when its time is up, depends on this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepted; has not sent a byte.
+    New,
+    /// Between two requests.
+    Idle,
+    /// Part of a request's head has arrived.
+    Head,
+    /// A request is with the service, which may be reading its body.
+    Handling,
+    /// The response has started.
+    Responding,
+    /// All is said; what the client still sends is thrown away until it has seen the end.
+    Closing,
+}
+
+/// What the sweep decided about a connection; its own task carries it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    None,
+    /// Idle for a while: give the buffers back.
+    Hibernate,
+    /// The head was not complete in time: 408.
+    RefuseHead,
+    /// The service was too slow: 504, or 408 when it waits for the body.
+    GiveUp,
+    /// Nothing more to say: close.
+    Close,
+}
+
+/// No limit, in ticks: more than any clock reaches.
+pub(crate) const NEVER: u32 = u32::MAX;
+
+/// One connection, as its requests see it.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    id: u64,
+    peer: Peer,
+    pub(super) lane: Rc<HttpLane>,
+    pub(super) key: Cell<usize>,
+    pub(super) requests: Cell<u64>,
+    phase: Cell<Phase>,
+    /// The tick at which the phase began.
+    since: Cell<u32>,
+    pub(super) order: Cell<Order>,
+    /// Whether there is no HTTP state at present, only a socket.
+    pub(super) asleep: Cell<bool>,
+    /// How many ticks the request in flight may take until its response starts.
+    pub(super) patience: Cell<u32>,
+    /// The request in flight has used up its time; its future is to answer for it.
+    pub(super) expired: Cell<bool>,
+    /// The service waits for more of the request's body.
+    pub(super) awaits_body: Cell<bool>,
+    /// All of the last request's body has been read, so what follows is a new request.
+    pub(super) body_done: Cell<bool>,
+    pub(super) is_http10: Cell<bool>,
+}
+
+impl ConnectionInfo {
+    pub(crate) fn new(id: u64, peer: Peer, lane: Rc<HttpLane>) -> Self {
+        let since = Cell::new(lane.clock.now());
+        Self {
+            id,
+            peer,
+            lane,
+            key: Cell::new(usize::MAX),
+            requests: Cell::new(0),
+            phase: Cell::new(Phase::New),
+            since,
+            order: Cell::new(Order::None),
+            asleep: Cell::new(true),
+            patience: Cell::new(NEVER),
+            expired: Cell::new(false),
+            awaits_body: Cell::new(false),
+            body_done: Cell::new(true),
+            is_http10: Cell::new(false),
+        }
+    }
+
+    /// A number that no other connection of this lane has had.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How many requests it has made so far, the one in flight included.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The lane that the connection lives on.
+    #[must_use]
+    pub fn lane(&self) -> &Rc<HttpLane> {
+        &self.lane
+    }
+
+    /// Where the connection stands now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Whether the server is about to stop: long answers had better come to an end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lane.is_draining()
+    }
+
+    /// Replaces the general request timeout for the request in flight; `None` lifts it. Counted
+    /// from the end of the request's head, to the resolution of the lane's clock (about 100 ms),
+    /// and never early.
+    pub fn set_request_timeout(&self, timeout: Option<Duration>) {
+        let patience = timeout.map_or(NEVER, |timeout| self.lane.clock.ticks(timeout));
+        self.patience.set(patience);
+        if patience < self.lane.horizon() {
+            self.lane.look_soon(self.key.get());
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.lane.clock.now());
+    }
+
+    /// Changes the phase but not the time it is counted from.
+    pub(crate) fn becomes(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// How many ticks ago the phase began.
+    pub(crate) fn age(&self) -> u32 {
+        self.lane.clock.now().wrapping_sub(self.since.get())
+    }
+}

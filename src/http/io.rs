@@ -1,0 +1,385 @@
+//! The socket of a connection as hyper sees it, and what the rest of the layer needs to know of it.
+//!
+//! [`Transport`] owns the socket; hyper holds it through [`Io`], the connection's task beside it.
+//! Both run on the lane's thread and never at once, so the `RefCell` is borrowed for one call only.
+//!
+//! - **Reads** go through the lane's scratch buffer. That costs a copy of a few hundred bytes, needs
+//!   no unsafe code, and leaves the bytes of the last read where [`super::check`] can look at them.
+//! - **Writes** that are small are gathered in `out` and sent when the task has nothing more to do,
+//!   so a batch of pipelined requests is answered with one system call, and nothing of it waits for
+//!   a request that is slower. (hyper's own `pipeline_flush` withholds finished responses, and all
+//!   of a streamed one, for as long as a further request is buffered.) Large writes go straight out.
+//!   A full socket stops hyper at once: beyond `out`, nothing is buffered here.
+//! - **`out` is borrowed** from the lane while it has bytes in it: a connection with nothing to
+//!   write owns no write buffer.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::HeaderValue;
+use hyper::rt::ReadBufCursor;
+use tokio::io::ReadBuf;
+
+use super::check;
+use super::info::{ConnectionInfo, Phase};
+use super::stream::Stream;
+
+/// What is written beyond this goes to the socket directly, uncopied.
+const GATHER: usize = 16 * 1024;
+
+/// Which bytes the lane's scratch buffer holds: the last `len` that connection `owner` received,
+/// and the address just past the place that they were copied to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Window {
+    owner: Option<u64>,
+    len: usize,
+    end: usize,
+}
+
+#[derive(Debug)]
+struct Wire {
+    stream: Stream,
+    /// Bytes that were received before hyper was there to take them.
+    prefix: Bytes,
+    /// What is to be written, from `written` on.
+    out: Vec<u8>,
+    written: usize,
+    /// The head so far, if it takes more than one read to arrive.
+    partial: Vec<u8>,
+}
+
+/// A connection's socket.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) info: Rc<ConnectionInfo>,
+    wire: RefCell<Wire>,
+    /// hyper waits for the socket to become readable, so it will see the client leave.
+    read_waiting: Cell<bool>,
+    /// The client has sent its end.
+    read_ended: Cell<bool>,
+    /// The socket took no more at the last attempt.
+    write_blocked: Cell<bool>,
+    /// The tick of the last byte that the socket took.
+    write_progress: Cell<u32>,
+    /// The end of the stream has been sent.
+    shut: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Transport {
+    pub(crate) fn new(info: Rc<ConnectionInfo>, stream: Stream, prefix: Bytes) -> Self {
+        Self {
+            info,
+            wire: RefCell::new(Wire {
+                stream,
+                prefix,
+                out: Vec::new(),
+                written: 0,
+                partial: Vec::new(),
+            }),
+            read_waiting: Cell::new(false),
+            read_ended: Cell::new(false),
+            write_blocked: Cell::new(false),
+            write_progress: Cell::new(0),
+            shut: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Called at the start of every poll of the connection's task.
+    pub(crate) fn begin_poll(&self, cx: &Context<'_>) {
+        self.read_waiting.set(false);
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Has the connection's task polled again.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether hyper would notice the client leaving.
+    pub(crate) fn is_read_waiting(&self) -> bool {
+        self.read_waiting.get()
+    }
+
+    pub(crate) fn has_read_ended(&self) -> bool {
+        self.read_ended.get()
+    }
+
+    /// Whether the client is gone although there may be bytes of it that nobody has read.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        self.wire.borrow().stream.is_read_closed()
+    }
+
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.get()
+    }
+
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut.get()
+    }
+
+    /// For how many ticks the client has taken none of the bytes that wait for it.
+    pub(crate) fn stalled_for(&self) -> Option<u32> {
+        let now = self.info.lane.clock.now();
+        self.write_blocked.get().then(|| now.wrapping_sub(self.write_progress.get()))
+    }
+
+    pub(crate) fn has_prefix(&self) -> bool {
+        !self.wire.borrow().prefix.is_empty()
+    }
+
+    /// Puts `bytes` back in front of what is still to be read.
+    pub(crate) fn unread(&self, bytes: Bytes) {
+        let mut wire = self.wire.borrow_mut();
+        wire.prefix = if wire.prefix.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut wire.prefix)].concat().into()
+        };
+    }
+
+    /// Queues `bytes` behind what is already to be written.
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        self.wire.borrow_mut().out.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn reset_on_close(&self) {
+        self.wire.borrow().stream.reset_on_close();
+    }
+
+    /// Reads without hyper, into the lane's scratch buffer. Ready with the number of bytes there;
+    /// none is the end.
+    pub(crate) fn poll_read_scratch(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let lane = &self.info.lane;
+        lane.window.set(Window::default());
+        let mut scratch = lane.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(self.wire.borrow_mut().stream.poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        self.note_read(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn note_read(&self, read: usize) {
+        if read == 0 {
+            self.read_ended.set(true);
+        }
+        let received = &self.info.lane.counters.bytes_received;
+        received.set(received.get() + read as u64);
+    }
+
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        cursor: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if cursor.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let lane = &self.info.lane;
+        let mut scratch = lane.scratch.borrow_mut();
+        let mut wire = self.wire.borrow_mut();
+        let wire = &mut *wire;
+        let room = cursor.remaining().min(scratch.len());
+        let window = lane.window.get();
+        if self.info.phase() == Phase::Head && window.owner == Some(self.info.id()) {
+            // hyper reads again, so the head was not complete: keep what there is of it.
+            wire.partial.extend_from_slice(&scratch[..window.len]);
+            lane.window.set(Window::default());
+        }
+        let read = if wire.prefix.is_empty() {
+            let mut buffer = ReadBuf::new(&mut scratch[..room]);
+            match wire.stream.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.read_ended.set(true);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {
+                    self.read_waiting.set(true);
+                    return Poll::Pending;
+                }
+            }
+            let read = buffer.filled().len();
+            self.note_read(read);
+            read
+        } else {
+            let read = room.min(wire.prefix.len());
+            wire.prefix.copy_to_slice(&mut scratch[..read]);
+            read
+        };
+        if read == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(self.info.phase(), Phase::New | Phase::Idle) {
+            self.info.enter(Phase::Head);
+        }
+        let start = cursor.initialize_unfilled_to(1).as_ptr().addr();
+        cursor.put_slice(&scratch[..read]);
+        lane.window.set(Window { owner: Some(self.info.id()), len: read, end: start + read });
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the head that `value`, the length of its body, was parsed from goes on to say the
+    /// length again. hyper has merged equal ones by then, so this looks at the received bytes. They
+    /// are at hand unless another connection has read since, which takes a head that arrived behind
+    /// the body of a request that was slow to answer; then the answer is no, which is what hyper
+    /// and RFC 9110, 8.6 make of equal lengths anyway.
+    pub(crate) fn repeats_content_length(&self, value: &HeaderValue) -> bool {
+        let lane = &self.info.lane;
+        let window = lane.window.get();
+        if window.owner != Some(self.info.id()) {
+            return false;
+        }
+        // The bytes are contiguous where hyper has them, and the last one's place is known.
+        let from_end = window.end.wrapping_sub(value.as_bytes().as_ptr().addr());
+        let scratch = lane.scratch.borrow();
+        let last = &scratch[..window.len];
+        if let Some(start) = last.len().checked_sub(from_end) {
+            return check::goes_on_to_content_length(&last[start..]);
+        }
+        let partial = &self.wire.borrow().partial;
+        match (partial.len() + last.len()).checked_sub(from_end) {
+            Some(start) => check::goes_on_to_content_length(&[&partial[start..], last].concat()),
+            None => false,
+        }
+    }
+
+    /// The head is parsed: the bytes it was parsed from are not needed any more.
+    pub(crate) fn forget_head(&self) {
+        let mut wire = self.wire.borrow_mut();
+        if wire.partial.capacity() > 0 {
+            wire.partial = Vec::new();
+        }
+    }
+
+    /// Sends what was gathered. Pending while the client takes no more.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.wire.borrow_mut();
+        if wire.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_flush_wire(&mut wire, cx)
+    }
+
+    fn poll_flush_wire(&self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while wire.written < wire.out.len() {
+            let written = wire.stream.poll_write(cx, &wire.out[wire.written..]);
+            wire.written += ready!(self.note_write(written))?;
+        }
+        wire.written = 0;
+        wire.out.clear();
+        self.info.lane.return_buffer(&mut wire.out);
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let lane = &self.info.lane;
+        match &written {
+            Poll::Pending => {
+                if !self.write_blocked.replace(true) {
+                    self.write_progress.set(lane.clock.now());
+                }
+            }
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(written)) => {
+                self.write_progress.set(lane.clock.now());
+                self.write_blocked.set(false);
+                let sent = &lane.counters.bytes_sent;
+                sent.set(sent.get() + *written as u64);
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        written
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut wire = self.wire.borrow_mut();
+        let wire = &mut *wire;
+        if self.write_blocked.get() {
+            ready!(self.poll_flush_wire(wire, cx))?;
+        }
+        let total = parts.iter().map(|part| part.len()).sum::<usize>();
+        if wire.out.len() + total > GATHER {
+            ready!(self.poll_flush_wire(wire, cx))?;
+        }
+        if total <= GATHER {
+            if wire.out.capacity() == 0 {
+                wire.out = self.info.lane.borrow_buffer();
+            }
+            for part in parts {
+                wire.out.extend_from_slice(part);
+            }
+            return Poll::Ready(Ok(total));
+        }
+        let written = match parts {
+            [part] => wire.stream.poll_write(cx, part),
+            parts => wire.stream.poll_write_vectored(cx, parts),
+        };
+        self.note_write(written)
+    }
+
+    /// Sends what was gathered and then the end of the stream.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        if !self.shut.replace(true) {
+            self.wire.borrow_mut().stream.shut_down_writing(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// hyper's hold on a [`Transport`].
+#[derive(Debug)]
+pub(crate) struct Io(pub(crate) Rc<Transport>);
+
+impl hyper::rt::Read for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_read(cx, &mut cursor)
+    }
+}
+
+impl hyper::rt::Write for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The connection's task flushes when hyper has nothing more to add.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,145 @@
+//! Limits of a process, counted over all its lanes.
+//!
+//! The only state of this layer that threads share. Both counters stay untouched while their limit
+//! is unset. What is held is held by a guard, so that a panic, a cancellation or a dropped runtime
+//! gives it back as well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::config::HttpOptions;
+
+/// The limits of one process; every lane and every acceptor holds the same.
+#[derive(Debug, Default)]
+pub struct Limits {
+    connections: Gauge,
+    requests: Gauge,
+}
+
+impl Limits {
+    /// The limits that `options` set.
+    #[must_use]
+    pub fn new(options: &HttpOptions) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Gauge::new(options.limit_connections),
+            requests: Gauge::new(options.limit_concurrency),
+        })
+    }
+
+    /// A place for one more connection, or `None` if all are taken.
+    pub(crate) fn admit_connection(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        match self.connections.take() {
+            Taken::Unlimited => Some(ConnectionPermit(None)),
+            Taken::Held => Some(ConnectionPermit(Some(Arc::clone(self)))),
+            Taken::Refused => None,
+        }
+    }
+
+    pub(crate) fn take_request(&self) -> Taken {
+        self.requests.take()
+    }
+
+    pub(crate) fn release_request(&self) {
+        self.requests.release();
+    }
+}
+
+/// What asking a limit for one more came to, and so what the asker owes it.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// There is no limit: nothing was counted, nothing must be given back.
+    Unlimited,
+    /// Counted: to be given back exactly once.
+    Held,
+    /// The limit is reached.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    limit: Option<usize>,
+    held: AtomicUsize,
+}
+
+impl Gauge {
+    fn new(limit: Option<usize>) -> Self {
+        Self { limit, held: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> Taken {
+        let Some(limit) = self.limit else { return Taken::Unlimited };
+        // Relaxed: the number itself is all that is communicated.
+        if self.held.fetch_add(1, Ordering::Relaxed) < limit {
+            Taken::Held
+        } else {
+            self.release();
+            Taken::Refused
+        }
+    }
+
+    fn release(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's place within the limit; dropping it frees the place.
+#[derive(Debug)]
+pub(crate) struct ConnectionPermit(Option<Arc<Limits>>);
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        if let Some(limits) = &self.0 {
+            limits.connections.release();
+        }
+    }
+}
+
+/// One connection counted in the load of a lane, from its placement to its end.
+#[derive(Debug)]
+pub(crate) struct LoadTicket(Arc<AtomicUsize>);
+
+impl LoadTicket {
+    pub(crate) fn take(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for LoadTicket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_given_back_when_dropped() {
+        let options = HttpOptions { limit_connections: Some(1), ..HttpOptions::default() };
+        let limits = Limits::new(&options);
+        let held = limits.admit_connection().expect("the first fits");
+        assert!(limits.admit_connection().is_none());
+        drop(held);
+        assert!(limits.admit_connection().is_some());
+    }
+
+    #[test]
+    fn a_refusal_holds_nothing() {
+        let options = HttpOptions { limit_concurrency: Some(1), ..HttpOptions::default() };
+        let limits = Limits::new(&options);
+        assert_eq!(limits.take_request(), Taken::Held);
+        assert_eq!(limits.take_request(), Taken::Refused);
+        limits.release_request();
+        assert_eq!(limits.take_request(), Taken::Held);
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let limits = Limits::new(&HttpOptions::default());
+        assert_eq!(limits.take_request(), Taken::Unlimited);
+        assert_eq!(limits.requests.held.load(Ordering::Relaxed), 0);
+    }
+}

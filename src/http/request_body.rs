@@ -1,0 +1,191 @@
+//! Reading the body of a request.
+//!
+//! [`RequestBody`] wraps what hyper hands out, for two reasons. It keeps the limit: a body is cut
+//! off as soon as it is known to be too large, before any of it is read if it says so itself. And it
+//! tells the connection what only the reader knows: that it waits for the client (so that lateness
+//! is the client's: 408), and that the last byte has been read (so that an idle connection may give
+//! its buffers back).
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::info::ConnectionInfo;
+
+/// Why a request's body could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is larger than the limit.
+    TooLarge,
+    /// Its chunks are not framed as chunks are.
+    Malformed,
+    /// The client left before all of it had arrived.
+    Disconnected,
+}
+
+impl BodyError {
+    /// The status that answers it.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed | Self::Disconnected => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request body is too large",
+            Self::Malformed => "the request body is malformed",
+            Self::Disconnected => "the client left before the end of the request body",
+        })
+    }
+}
+
+impl StdError for BodyError {}
+
+impl From<&hyper::Error> for BodyError {
+    fn from(error: &hyper::Error) -> Self {
+        // What the chunk decoder objects to comes as an io error with one of these kinds.
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        match cause.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::Disconnected,
+        }
+    }
+}
+
+/// Whether `body` says of itself that it is larger than `limit`: to be refused before it is read.
+#[must_use]
+pub fn declares_more_than(body: &Incoming, limit: u64) -> bool {
+    body.size_hint().lower() > limit
+}
+
+/// A request's body, read within a limit.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Incoming,
+    connection: Rc<ConnectionInfo>,
+    /// Which of the connection's requests this is the body of: a reader that outlives its request
+    /// has no say in the next one.
+    request: u64,
+    left: u64,
+}
+
+impl RequestBody {
+    /// `body`, of which at most `limit` bytes will be read.
+    #[must_use]
+    pub fn new(body: Incoming, connection: &Rc<ConnectionInfo>, limit: u64) -> Self {
+        let request = connection.requests();
+        Self { body, connection: Rc::clone(connection), request, left: limit }
+    }
+
+    /// The number of bytes still to come, if the client has said it.
+    #[must_use]
+    pub fn declared(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// Whether there is nothing more to read. False does not promise that there is.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// The next bytes, or `None` after the last.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The next bytes, or `None` after the last.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if declares_more_than(&self.body, self.left) {
+            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+        }
+        loop {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => {
+                    self.note_waiting(true);
+                    return Poll::Pending;
+                }
+                Poll::Ready(frame) => frame,
+            };
+            self.note_waiting(false);
+            return Poll::Ready(match frame {
+                None => {
+                    self.note_done(true);
+                    None
+                }
+                Some(Err(error)) => Some(Err(BodyError::from(&error))),
+                Some(Ok(frame)) => {
+                    // Trailers are read and ignored.
+                    let Ok(chunk) = frame.into_data() else { continue };
+                    self.note_done(self.body.is_end_stream());
+                    match self.left.checked_sub(chunk.len() as u64) {
+                        None => Some(Err(BodyError::TooLarge)),
+                        Some(left) => {
+                            self.left = left;
+                            Some(Ok(chunk))
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    fn note_waiting(&self, waits: bool) {
+        if self.connection.requests() == self.request {
+            self.connection.awaits_body.set(waits);
+        }
+    }
+
+    fn note_done(&self, done: bool) {
+        if self.connection.requests() == self.request {
+            self.connection.body_done.set(done);
+        }
+    }
+
+    /// All of it. A body that arrives in one piece is not copied.
+    pub async fn read_all(&mut self) -> Result<Bytes, BodyError> {
+        let Some(first) = self.chunk().await.transpose()? else { return Ok(Bytes::new()) };
+        if self.is_end() {
+            return Ok(first);
+        }
+        let Some(second) = self.chunk().await.transpose()? else { return Ok(first) };
+        // What the client declares is not allocated before it arrives.
+        let mut all = BytesMut::with_capacity(2 * (first.len() + second.len()));
+        all.extend_from_slice(&first);
+        all.extend_from_slice(&second);
+        while let Some(chunk) = self.chunk().await.transpose()? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // Whatever the service waits for next, it is not this body.
+        self.note_waiting(false);
+    }
+}
+
+/// All of `body`, if it is at most `limit` bytes.
+pub async fn read_all(
+    body: Incoming,
+    connection: &Rc<ConnectionInfo>,
+    limit: u64,
+) -> Result<Bytes, BodyError> {
+    RequestBody::new(body, connection, limit).read_all().await
+}

@@ -1,0 +1,13 @@
+//! The layer as clients see it: real sockets, one lane and its clients on one local runtime.
+
+mod support;
+
+mod accepting;
+mod framing;
+mod hibernation;
+mod hostile;
+mod leaving;
+mod service;
+mod shutdown;
+mod streaming;
+mod timeouts;

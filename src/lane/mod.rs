@@ -1,0 +1,170 @@
+//! A lane: one OS thread that is a Tokio current-thread runtime and a Python event loop, merged.
+//!
+//! # One turn
+//!
+//! The loop's `run_forever` hands the thread to Tokio ([`Lane::run`]). From then on everything is
+//! a Tokio task of this thread: connections, and the *turn* ([`turn`]), which runs the Python side:
+//!
+//! 1. Tokio parks. The thread detaches from the interpreter for exactly that long
+//!    ([`crate::python::park`]).
+//! 2. Sockets are ready: connection tasks are polled, handlers are called in place.
+//! 3. What Python code scheduled (`call_soon`, a Task's wake-up) lies in the loop's ready queue;
+//!    the turn was woken ([`crate::bridge::after_python`]) and stands behind the connections in
+//!    Tokio's queue, so one turn serves what all of them left.
+//! 4. The turn runs the callbacks that were ready when it began, due timers and ready file
+//!    descriptors. Callbacks added meanwhile wait for the next turn, and between two turns Tokio
+//!    polls its sockets: neither side starves the other.
+//! 5. Another thread's `call_soon_threadsafe` appends to the queue and wakes the turn
+//!    ([`Lane::wake`]): the only way in from outside.
+//!
+//! The Python side is asyncio's own `SelectorEventLoop` with these seams replaced: `run_forever`,
+//! the selector's wait, and the self-pipe. Its file descriptors sit in an epoll of their own,
+//! whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is closed
+//! and reused leaves nothing behind.
+//!
+//! # Who owns what
+//!
+//! The `Lane` object is made on its thread and holds the runtime; only that thread can reach it
+//! ([`LaneBound`]). Other threads hold only what wakes the
+//! turn ([`remote`]).
+//!
+//! # The end of a lane
+//!
+//! `run` returns when the loop was stopped; the runtime, with every task left in it, is dropped by
+//! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task.
+
+mod remote;
+mod turn;
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::bridge::TaskFactory;
+use crate::python::lane_bound::LaneBound;
+use crate::python::park::{ParkDetached, on_park, on_unpark};
+
+use remote::Remote;
+
+/// A thread's Tokio runtime, driven by the Python loop that owns it.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct Lane {
+    index: usize,
+    inner: LaneBound<Inner>,
+    /// Wakes the turn from any thread.
+    remote: Arc<Remote>,
+}
+
+struct Inner {
+    runtime: RefCell<Option<LocalRuntime>>,
+    core: RefCell<Option<Rc<LaneCore>>>,
+}
+
+/// What the code that serves on a lane needs of it.
+pub struct LaneCore {
+    /// Position of the lane in its pool.
+    pub index: usize,
+    /// Starts Tasks on the lane's loop.
+    pub tasks: TaskFactory,
+    /// Handler Tasks that have not ended.
+    pub running: Cell<usize>,
+}
+
+impl LaneCore {
+    /// The lane's event loop.
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.tasks.event_loop().bind(py)
+    }
+}
+
+impl Lane {
+    fn inner(&self) -> PyResult<&Inner> {
+        self.inner.get().ok_or_else(|| {
+            PyRuntimeError::new_err(format!("lane {} belongs to another thread", self.index))
+        })
+    }
+
+    /// The core, once the lane's loop has been set.
+    ///
+    /// # Errors
+    /// On another thread, or before [`Lane::attach_loop`].
+    pub fn core(&self) -> PyResult<Rc<LaneCore>> {
+        self.inner()?.core.borrow().clone().ok_or_else(|| {
+            PyRuntimeError::new_err(format!("lane {} has no event loop yet", self.index))
+        })
+    }
+}
+
+#[pymethods]
+impl Lane {
+    /// Makes the runtime, on the thread that is to be the lane.
+    #[new]
+    fn new(index: usize) -> PyResult<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(on_park)
+            .on_thread_unpark(on_unpark)
+            .build_local(LocalOptions::default())?;
+        Ok(Self {
+            index,
+            inner: LaneBound::new(Inner {
+                runtime: RefCell::new(Some(runtime)),
+                core: RefCell::new(None),
+            }),
+            remote: Arc::default(),
+        })
+    }
+
+    /// Position in the pool, from 0.
+    #[getter]
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Names the event loop whose Tasks this lane runs.
+    fn attach_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let core = LaneCore {
+            index: self.index,
+            tasks: TaskFactory::new(event_loop)?,
+            running: Cell::new(0),
+        };
+        self.inner()?.core.replace(Some(Rc::new(core)));
+        Ok(())
+    }
+
+    /// Runs the loop on this lane until it is stopped; `fd` is its selector's descriptor.
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+        let inner = self.inner()?;
+        let runtime = inner.runtime.try_borrow().map_err(|_| closing(self.index))?;
+        let runtime = runtime.as_ref().ok_or_else(|| closing(self.index))?;
+        let _parks_detach = ParkDetached::enter(py);
+        let outcome = runtime.block_on(turn::run(event_loop, fd, self.remote.clone()));
+        self.remote.clear();
+        outcome
+    }
+
+    /// Wakes the loop's turn; from any thread.
+    fn wake(&self) {
+        self.remote.wake();
+    }
+
+    /// Drops the runtime and every task left in it.
+    fn close(&self) -> PyResult<()> {
+        let inner = self.inner()?;
+        let runtime = inner.runtime.try_borrow_mut().map_err(|_| {
+            PyRuntimeError::new_err(format!("lane {} is running", self.index))
+        })?.take();
+        inner.core.replace(None);
+        drop(runtime);
+        Ok(())
+    }
+}
+
+fn closing(index: usize) -> PyErr {
+    PyRuntimeError::new_err(format!("lane {index} is closed"))
+}

@@ -1,0 +1,62 @@
+//! Treadle's native module: Python coroutines on Tokio.
+//!
+//! A process has *lanes*: threads that are a Tokio current-thread runtime and a Python event loop
+//! at once ([`lane`]). A request is parsed on its lane ([`http`]), meets its route ([`router`],
+//! [`dispatch`]) and runs as the plan that was compiled for it ([`app`]); a coroutine becomes a
+//! Rust future, and a Rust future an awaitable, without leaving the thread ([`bridge`]).
+//!
+//! The modules stand in the order of their layers: each imports only from those above it, and
+//! `tests/test_layers.py` fails on the other direction.
+//!
+//! | layer | knows |
+//! |---|---|
+//! | [`config`], [`error`] | `std` only |
+//! | [`python`] | raw CPython: the only `unsafe` |
+//! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
+//! | [`lane`] | one thread: the turn, parking |
+//! | [`app`] | plans: arguments in, response out |
+//! | [`dispatch`] | a request meets a plan |
+//! | [`server`] | options, listeners, lanes |
+
+pub mod config;
+pub mod error;
+pub mod python;
+pub mod bridge;
+pub mod router;
+pub mod http;
+pub mod lane;
+pub mod app;
+pub mod dispatch;
+pub mod server;
+
+use pyo3::prelude::*;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The native half of `treadle`.
+#[pymodule(gil_used = false)]
+mod _treadle {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::app::{
+        HTMLResponse, Headers, JSONResponse, Param, RedirectResponse, Request, Response, Route,
+        StreamingResponse,
+    };
+    #[pymodule_export]
+    use crate::dispatch::{RouteTable, Sink};
+    #[pymodule_export]
+    use crate::lane::Lane;
+    #[pymodule_export]
+    use crate::server::{Acceptor, HttpConfig, LaneServer};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::server::install_logging();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let flags: String = module.py().import("sys")?.getattr("abiflags")?.extract()?;
+        module.add("FREE_THREADED", flags.contains('t'))?;
+        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
+    }
+}

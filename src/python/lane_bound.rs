@@ -1,0 +1,53 @@
+//! State of one lane inside Python objects that any thread may hold.
+//!
+//! A Python object can be passed to another thread, and the garbage collector may finalise it on
+//! any thread. [`LaneBound`] makes the Rust half of such an object safe: the value is handed out
+//! only on the thread that made it, and if the last reference dies elsewhere the value is leaked
+//! rather than dropped there. (A leak needs a reference cycle collected by another lane.)
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+
+thread_local! {
+    /// Its address identifies the thread for as long as the thread lives.
+    static MARK: u8 = const { 0 };
+}
+
+fn this_thread() -> usize {
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+}
+
+/// A value that only the creating thread can reach.
+pub struct LaneBound<T> {
+    owner: usize,
+    value: ManuallyDrop<T>,
+}
+
+// SAFETY: `get` gives out the value only on the owning thread, and `drop` drops it only there.
+unsafe impl<T> Send for LaneBound<T> {}
+// SAFETY: as above: a shared reference on another thread reaches nothing of `T`.
+unsafe impl<T> Sync for LaneBound<T> {}
+
+impl<T> LaneBound<T> {
+    /// Binds `value` to the calling thread.
+    pub fn new(value: T) -> Self {
+        Self { owner: this_thread(), value: ManuallyDrop::new(value) }
+    }
+
+    /// The value, on its own thread; `None` on any other.
+    ///
+    /// A thread that ended may hand its identity to a later one; the value was then made by a
+    /// thread that no longer runs, so there is still only one thread that can reach it.
+    pub fn get(&self) -> Option<&T> {
+        (self.owner == this_thread()).then(|| self.value.deref())
+    }
+}
+
+impl<T> Drop for LaneBound<T> {
+    fn drop(&mut self) {
+        if self.owner == this_thread() {
+            // SAFETY: dropped once, here, by the owning thread.
+            unsafe { ManuallyDrop::drop(&mut self.value) }
+        }
+    }
+}

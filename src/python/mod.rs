@@ -1,0 +1,19 @@
+//! The fence: every `unsafe` block of the crate is in this folder.
+//!
+//! Each file wraps one raw mechanism of CPython behind safe functions. The layers above see only
+//! typed values and `Python<'py>` tokens:
+//!
+//! * [`park`] detaches a lane's thread from the interpreter while Tokio sleeps;
+//! * [`call`] calls a callable with a prepared argument array;
+//! * [`context`] copies and enters a `contextvars.Context`;
+//! * [`coroutine`] steps a coroutine;
+//! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
+//! * [`fd`] takes over a file descriptor handed in from Python.
+#![allow(unsafe_code, reason = "the fence: see the module doc")]
+
+pub mod call;
+pub mod context;
+pub mod coroutine;
+pub mod fd;
+pub mod lane_bound;
+pub mod park;

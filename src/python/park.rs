@@ -1,0 +1,60 @@
+//! Detaching from the interpreter exactly while Tokio sleeps.
+//!
+//! A lane's thread stays attached for as long as it works, so serving a request costs no attach.
+//! [`on_park`] and [`on_unpark`] are the runtime's `on_thread_park` / `on_thread_unpark` hooks;
+//! between the two Tokio only waits for the operating system and wakes tasks, and a wake-up never
+//! touches a Python object. PyO3's own attach count still says "attached" in between, which is
+//! why nothing else may run there.
+//!
+//! The saved thread state lives in a thread-local: only the thread that saved it restores it.
+
+use std::cell::Cell;
+use std::ptr;
+
+use pyo3::ffi;
+
+thread_local! {
+    static SAVED: Cell<*mut ffi::PyThreadState> = const { Cell::new(ptr::null_mut()) };
+    static LANE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the calling thread as one whose parks detach; the mark ends with the guard.
+///
+/// Hold it while the runtime is driven with the thread attached. A runtime that is polled on a
+/// thread without the mark (a unit test in pure Rust) parks without touching the interpreter.
+#[must_use]
+pub struct ParkDetached(());
+
+impl ParkDetached {
+    /// `_py` proves that the thread is attached now.
+    pub fn enter(_py: pyo3::Python<'_>) -> Self {
+        LANE.set(true);
+        Self(())
+    }
+}
+
+impl Drop for ParkDetached {
+    fn drop(&mut self) {
+        LANE.set(false);
+    }
+}
+
+/// Hook for `on_thread_park`: lets other threads use the interpreter.
+pub fn on_park() {
+    if LANE.get() && SAVED.get().is_null() {
+        // SAFETY: `LANE` is set only by `ParkDetached::enter`, which holds proof of attachment,
+        // and parks strictly nest inside it on the same thread, so this thread owns the current
+        // thread state. It is given back in `on_unpark`, before any other Python use.
+        SAVED.set(unsafe { ffi::PyEval_SaveThread() });
+    }
+}
+
+/// Hook for `on_thread_unpark`: takes the interpreter back.
+pub fn on_unpark() {
+    let state = SAVED.replace(ptr::null_mut());
+    if !state.is_null() {
+        // SAFETY: `state` was returned by `PyEval_SaveThread` on this very thread (thread-local)
+        // and is restored once, because it was just replaced by null.
+        unsafe { ffi::PyEval_RestoreThread(state) }
+    }
+}

@@ -1,0 +1,66 @@
+"""Fixtures for every test: a served app, a raw connection, a command line, a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from support.cli import RunCli
+from support.gate import Gate
+from support.raw import DEADLINE, Raw
+
+from treadle import App
+from treadle.testing import LiveServer
+
+
+class Serve(Protocol):
+    def __call__(self, app: App, *, lanes: int = 1, **options: Any) -> LiveServer: ...
+
+
+Connect = Callable[..., Raw]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(app, **options)` is a running `LiveServer`, stopped when the test ends."""
+    with ExitStack() as servers:
+
+        def start(app: App, *, lanes: int = 1, **options: Any) -> LiveServer:
+            return servers.enter_context(LiveServer(app, lanes=lanes, **options))
+
+        yield start
+
+
+@pytest.fixture
+def raw() -> Iterator[Connect]:
+    """`raw(server)` is a connection that speaks bytes; see `support.raw.Raw`.
+
+    Takes a server, a command or an address.
+    """
+    with ExitStack() as connections:
+
+        def connect(server: Any, *, timeout: float = DEADLINE) -> Raw:
+            address = server if isinstance(server, str | tuple) else server.address
+            return connections.enter_context(Raw(address, timeout=timeout))
+
+        yield connect
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Iterator[RunCli]:
+    """`run_cli(source, *args)` is `treadle run` on that app, started; see `support.cli.RunCli`."""
+    commands = RunCli(tmp_path)
+    try:
+        yield commands
+    finally:
+        commands.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """Where the app waits for the test; see `support.gate`."""
+    with Gate(DEADLINE) as opened:
+        yield opened

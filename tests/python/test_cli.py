@@ -1,0 +1,203 @@
+"""The command line: what it runs, what it refuses, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli import RunCli
+from support.gate import SOURCE, Gate
+
+import treadle
+from treadle import cli
+from treadle.options import Options
+
+HELLO = """
+from treadle import App
+
+app = App()
+
+@app.get("/")
+async def hello():
+    return {"hello": "world"}
+"""
+
+
+def refused(run_cli: RunCli, source: str, *args: str, target: str = "main:app") -> tuple[int, str]:
+    """Status and standard error of a command that must not get as far as serving."""
+    command = run_cli(source, *args, target=target, listens=False)
+    code = command.wait()
+    assert command.rest() == ""
+    return code, command.stderr
+
+
+def test_run_serves_the_app_of_a_module_in_the_working_directory(run_cli: RunCli, raw) -> None:
+    command = run_cli(HELLO)
+    assert raw(command).get("/").body == b'{"hello":"world"}'
+    assert command.stop() == 0
+    assert command.stderr == ""
+
+
+def test_the_attribute_may_be_dotted(run_cli: RunCli) -> None:
+    source = HELLO + "class site:\n    main = app\n"
+    assert run_cli(source, target="main:site.main").stop() == 0
+
+
+def test_a_factory_makes_the_app(run_cli: RunCli) -> None:
+    source = HELLO + "def make():\n    return app\n"
+    assert run_cli(source, "--factory", target="main:make").stop() == 0
+
+
+def test_a_flag_beats_its_variable(run_cli: RunCli, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    command = run_cli(HELLO, "--uds", "s", env={"TREADLE_UDS": "other", "TREADLE_GRACE": "3"})
+    assert command.address == "s"
+    assert path.is_socket()
+    assert command.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("main", "'main' names no app; write module:attribute, such as main:app."),
+        (":app", "':app' names no app; write module:attribute, such as main:app."),
+        ("main:", "'main:' names no app; write module:attribute, such as main:app."),
+        ("main.py:app", "'main.py' is a file, not a module; write main:app."),
+        ("./web/main.py:app", "'./web/main.py' is a file, not a module; write web.main:app."),
+        ("main:nothing", "module 'main' has no 'nothing'; its apps: main:app."),
+        ("main:app.nothing", "module 'main' has no 'app.nothing'; its apps: main:app."),
+        ("main:number", "'main:number' is a int, not a treadle.App."),
+        ("main:none", "'main:none' is None, not a treadle.App."),
+        (
+            "main:make",
+            "'main:make' is a function, not a treadle.App; if it makes one, add --factory.",
+        ),
+    ],
+)
+def test_a_target_that_is_no_app_is_one_sentence(
+    run_cli: RunCli, target: str, sentence: str
+) -> None:
+    source = HELLO + "number = 1\nnone = None\ndef make(): return app\n"
+    assert refused(run_cli, source, target=target) == (2, f"treadle: {sentence}\n")
+
+
+@pytest.mark.parametrize("target", ["absent:app", "absent.main:app"])
+def test_a_missing_module_is_one_sentence_without_traceback(run_cli: RunCli, target: str) -> None:
+    code, stderr = refused(run_cli, HELLO, target=target)
+    folder = run_cli.folder.resolve()
+    sentence = f"treadle: there is no module 'absent' in {folder} or on sys.path.\n"
+    assert (code, stderr) == (2, sentence)
+
+
+def test_a_factory_that_makes_no_app_is_one_sentence(run_cli: RunCli) -> None:
+    code, stderr = refused(run_cli, "make = dict", "--factory", target="main:make")
+    assert (code, stderr) == (2, "treadle: 'main:make' made a dict, not a treadle.App.\n")
+    code, stderr = refused(run_cli, "make = 1", "--factory", target="main:make")
+    sentence = "treadle: 'main:make' is a int, not a function that makes an app.\n"
+    assert (code, stderr) == (2, sentence)
+
+
+@pytest.mark.parametrize(
+    ("source", "last"),
+    [
+        ("raise ValueError('no')", "ValueError: no"),
+        ("import absent", "ModuleNotFoundError: No module named 'absent'"),
+        ("(", "SyntaxError: '(' was never closed"),
+    ],
+)
+def test_an_app_that_cannot_be_imported_shows_its_own_traceback(
+    run_cli: RunCli, source: str, last: str
+) -> None:
+    code, stderr = refused(run_cli, source)
+    lines = stderr.splitlines()
+    assert code == 1
+    assert lines[-1] == "treadle: importing 'main' failed."
+    assert lines[-2] == last
+    # The first frame is the app's.
+    files = re.findall(r'File "([^"]+)"', stderr)
+    assert Path(files[0]).name == "main.py"
+
+
+def test_a_factory_that_raises_shows_its_own_traceback(run_cli: RunCli) -> None:
+    source = "def make():\n    raise ValueError('no')\n"
+    code, stderr = refused(run_cli, source, "--factory", target="main:make")
+    assert code == 1
+    assert stderr.endswith("ValueError: no\ntreadle: main:make raised.\n")
+    assert "loading.py" not in stderr
+
+
+def test_an_app_that_leaves_while_it_is_imported_leaves(run_cli: RunCli) -> None:
+    assert refused(run_cli, "import sys\nsys.exit(7)") == (7, "")
+
+
+@pytest.mark.parametrize("signame", ["SIGTERM", "SIGINT"])
+def test_a_signal_during_the_import_is_a_clean_stop(
+    run_cli: RunCli, gate: Gate, signame: str
+) -> None:
+    import signal
+
+    command = run_cli(SOURCE + "block()\n", env=gate.env, listens=False)
+    gate.arrival()
+    assert command.stop(signal.Signals[signame]) == 0
+    assert command.stderr == ""
+
+
+def test_a_bad_option_is_one_sentence_and_nothing_is_imported(run_cli: RunCli) -> None:
+    code, stderr = refused(run_cli, "raise SystemExit(3)", "--grace", "-1")
+    expected = "treadle: --grace must be a number of seconds from 0 to 31536000, not '-1'.\n"
+    assert (code, stderr) == (2, expected)
+
+
+def test_a_bad_variable_is_one_sentence(run_cli: RunCli) -> None:
+    command = run_cli(HELLO, env={"TREADLE_WORKERS": "many"}, listens=False)
+    assert command.wait() == 2
+    expected = "treadle: TREADLE_WORKERS must be an integer from 1 to 1024, not 'many'.\n"
+    assert command.stderr == expected
+
+
+@pytest.mark.parametrize("argv", [[], ["serve"], ["run"], ["run", "main:app", "--prot", "1"]])
+def test_a_wrong_command_line_is_status_2_with_the_usage(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: treadle")
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "main:app", "--por", "1"])
+    assert "--por" in capsys.readouterr().err
+
+
+def test_the_help_shows_every_option_with_its_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["run", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for option in Options.table():
+        assert option.flag in text
+        assert option.env in text
+
+
+def test_version_names_the_interpreter_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    version = re.escape(treadle.__version__)
+    expected = rf"treadle {version} \(CPython 3\.\d+\.\S+ (free-threaded|GIL on)\)\n"
+    assert re.fullmatch(expected, capsys.readouterr().out)
+
+
+def test_the_command_imports_nothing_that_only_tests_need() -> None:
+    program = (
+        "import sys, treadle.cli, treadle.supervisor\n"
+        "print([m for m in ('httpx', 'rich', 'unittest', 'multiprocessing', 'encodings.idna')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

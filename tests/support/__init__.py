@@ -1,0 +1,1 @@
+"""What tests share: no fixtures, only what they hand out."""
