@@ -29,8 +29,9 @@ fmt: ## format Rust and Python
 bench: ## measure against bare hyper and other servers (PYTHON, ARGS)
 	@.ci/bench
 
-soak: ## the shutdown test with 200 rounds, on a release build (PYTHONS)
-	@TREADLE_SOAK=1 ONLY=python PROFILE=release ARGS="-k shutdown -o timeout=3600 $(ARGS)" .ci/test
+soak: ## the shutdown tests with 200 rounds, on a release build (PYTHONS; the best by default)
+	@PYTHONS="$${PYTHONS:-$$(.ci/interpreters --best | cut -f1)}" TREADLE_SOAK=1 ONLY=python \
+	PROFILE=release ARGS="-k shutdown -o timeout=3600 -o faulthandler_timeout=3600 $(ARGS)" .ci/test
 
 clean: ## remove what the other targets made
 	rm -rf target profiling/baseline/target profiling/.peers dist .venv .venv-*

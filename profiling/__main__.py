@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -116,19 +116,24 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _products(text: str) -> tuple[Product, ...]:
-    return tuple(Product(name) for name in text.split(","))
+    by_name = {product.value: product for product in Product}
+    return tuple(_named(name, by_name, "peer") for name in text.split(","))
 
 
 def _rows(text: str) -> tuple[Row, ...]:
     by_name = {row.name: row for row in ROWS}
-    unknown = [name for name in text.split(",") if name not in by_name]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no row is called {unknown[0]!r}")
-    return tuple(by_name[name] for name in text.split(","))
+    return tuple(_named(name, by_name, "row") for name in text.split(","))
 
 
 def _sides(text: str) -> tuple[Interpreter, ...]:
-    return PYTHONS if text == "both" else (Interpreter(text),)
+    by_name = {side.value: (side,) for side in PYTHONS}
+    return PYTHONS if text == "both" else _named(text, by_name, "side")
+
+
+def _named[T](name: str, known: Mapping[str, T], kind: str) -> T:
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"no {kind} is called {name!r}")
+    return known[name]
 
 
 def _positive(text: str) -> int:

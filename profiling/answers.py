@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from typing import BinaryIO
 
 from profiling.scenarios import ANSWER, JSON_TYPE, Scenario
 
@@ -63,11 +64,21 @@ def _pipelined(port: int, scenario: Scenario) -> int:
         connection.sendall(request * scenario.depth)
         with connection.makefile("rb") as answers:
             while good < scenario.depth:
-                head = list(iter(answers.readline, b"\r\n"))
+                head = _head(answers)
                 if not head or b" 200 " not in head[0]:
                     break
-                lengths = [line for line in head if line.lower().startswith(b"content-length:")]
-                if _decoded(answers.read(int(lengths[0].split(b":")[1]))) != ANSWER:
+                length = next(
+                    (line for line in head if line.lower().startswith(b"content-length:")), b":0"
+                )
+                if _decoded(answers.read(int(length.split(b":")[1]))) != ANSWER:
                     break
                 good += 1
     return good
+
+
+def _head(answers: BinaryIO) -> list[bytes]:
+    """The lines of a head, up to the empty one; none at the end of the stream."""
+    lines: list[bytes] = []
+    while (line := answers.readline()) not in (b"\r\n", b""):
+        lines.append(line)
+    return lines

@@ -14,16 +14,17 @@ from profiling.statistics import median
 
 _SCENARIOS = (scenarios.SYNC, scenarios.ASYNC, scenarios.SLEEP0)
 
-_NAMES = 196
+_NAMES = 232
 _PANEL = 330
 _VALUE = 58
 _GAP = 34
 _MARGIN = 24
-_TOP = 92
+_TOP = 118
 _BAR = 11
 _STEP = 13
 _BETWEEN = 14
 _DWARFS = 3.0
+_FAINT_LETTER = 6.2
 _WIDTH = _MARGIN + _NAMES + 2 * (_PANEL + _VALUE) + _GAP + _MARGIN
 
 _STYLE = """
@@ -84,7 +85,7 @@ class _Panel:
                 f'y2="{bottom - _BETWEEN + 4:g}"/>'
             )
             drawn.append(
-                _text(at, _TOP - 13, f"{mark * self.per_mark:,.0f}", "faint", anchor="middle")
+                _text(at, _TOP - 13, f"{mark * self.per_mark:,g}", "faint", anchor="middle")
             )
         return drawn
 
@@ -134,7 +135,8 @@ def _bars(known: Cells, server: ServerFacts, main: int) -> list[tuple[int, Cell]
 def _row(
     server: ServerFacts, bars: Sequence[tuple[int, Cell]], panels: tuple[_Panel, _Panel], top: float
 ) -> list[str]:
-    side = "" if server.interpreter == Interpreter.NATIVE.value else f"CPython {server.python}"
+    native = server.interpreter == Interpreter.NATIVE.value
+    side = "no Python" if native else f"CPython {server.python}"
     if server.interpreter == Interpreter.FREE_THREADED.value:
         side += ", free-threaded"
     drawn = [
@@ -163,15 +165,12 @@ def _scale(values: Sequence[float]) -> tuple[float, float]:
 
 def _legend() -> list[str]:
     drawn: list[str] = []
-    at = float(_WIDTH - _MARGIN)
-    for shade, scenario in reversed(list(enumerate(_SCENARIOS))):
+    at = float(_MARGIN)
+    for shade, scenario in enumerate(_SCENARIOS):
         words = f"{scenario.name}: {scenario.isolates}"
-        at -= len(words) * 6.1
-        drawn.append(_text(at, 32, words, "faint"))
-        drawn.append(
-            f'<rect class="bar{shade}" x="{at - 14:g}" y="23" width="10" height="10" rx="2"/>'
-        )
-        at -= 30
+        drawn.append(f'<rect class="bar{shade}" x="{at:g}" y="45" width="10" height="10" rx="2"/>')
+        drawn.append(_text(at + 16, 54, words, "faint"))
+        at += 46 + len(words) * _FAINT_LETTER
     return drawn
 
 

@@ -69,6 +69,8 @@ def compare(options: Options, console: Console) -> tuple[Result, Path]:
         with Fleet() as fleet:
             _Comparison(options, console, result, path, fleet, ready).run()
         result.partial = None
+        if not (result.samples or result.verdicts):
+            raise ComparisonError("There is nothing to measure: a ratio lacks one of its servers.")
     except ComparisonError as error:
         result.partial = str(error)
         raise
@@ -77,7 +79,7 @@ def compare(options: Options, console: Console) -> tuple[Result, Path]:
         raise
     finally:
         os.sched_setaffinity(0, before)
-        if result.samples or result.weights or result.starts:
+        if result.samples or result.verdicts:
             results.save(result, path)
             console.say(f"{'partial result' if result.partial else 'result'}: {path}")
     return result, path
@@ -115,8 +117,9 @@ def _prepare(options: Options, result: Result, console: Console) -> dict[Entrant
             continue
         ready[entrant] = prepared
         result.servers.append(_facts(prepared))
-    if not ready:
-        raise ComparisonError("There is no server to measure.")
+    if not any(entrant.peer.product is Product.TREADLE for entrant in ready):
+        reasons = [out.reason for out in result.left_out if out.label.startswith("treadle")]
+        raise ComparisonError(f"Treadle itself cannot be measured: {'; '.join(reasons)}.")
     return ready
 
 
@@ -125,9 +128,8 @@ def _facts(prepared: Prepared) -> ServerFacts:
     return ServerFacts(
         label=prepared.entrant.label,
         product=peer.product.value,
-        title=peer.title,
+        title=prepared.title,
         interpreter=prepared.entrant.interpreter.value,
-        version=prepared.version,
         python=facts.version if facts else None,
         gil=facts.gil if facts else None,
         build_profile=facts.profile if facts else None,
@@ -155,14 +157,16 @@ class _Comparison:
         )
         steps = sum(len(group) for group in groups) * self.options.rounds
         pace = self.options.pace
-        self.console.begin(steps, steps * (pace.seconds + pace.warmup + _MEASUREMENT_OVERHEAD))
+        if steps:
+            self.console.begin(steps, steps * (pace.seconds + pace.warmup + _MEASUREMENT_OVERHEAD))
         for turn in range(self.options.rounds):
             for step in in_round(groups, turn):
                 sample = self._measure(step, turn)
                 self.result.samples.append(sample)
                 self.console.measured(sample, self.options.rounds)
             self._judge_rates()
-            results.save(self.result, self.path)
+            if self.result.samples:
+                results.save(self.result, self.path)
         self._weigh()
         self._time_starts()
 

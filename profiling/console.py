@@ -5,6 +5,9 @@ import time
 
 from profiling.results import Sample
 
+DISTURBED = 0.05
+"""From this part of its core on that others took, a measurement is worth doubting."""
+
 
 class Console:
     """Says what is being done, how far it is and how long it will still take."""
@@ -37,6 +40,8 @@ class Console:
             for count, what in ((sample.timeouts, "timeouts"), (sample.broken, "broken"))
             if count
         )
+        if sample.disturbed > DISTURBED:
+            trouble += f"  disturbed {sample.disturbed:.0%}"
         self.say(
             f"[{self._done:>3}/{self._total}] round {sample.round + 1}/{rounds}  "
             f"{sample.server + lanes:<22} {sample.scenario:<10} c{sample.connections:<4}"

@@ -71,6 +71,33 @@ def _readings(pids: Iterable[int]) -> dict[int, float]:
     return {pid: seconds for pid, seconds in readings.items() if seconds is not None}
 
 
+class CoreMeter:
+    """How busy one core is from now on, whoever uses it."""
+
+    def __init__(self, core: int) -> None:
+        """Start reading."""
+        self._core = core
+        self._began = time.monotonic()
+        self._before = _busy_seconds(core)
+
+    def share_of_others(self, own: float) -> float:
+        """The part of the time since the start in which others than `own` seconds had the core.
+
+        Time the hypervisor gave to other machines counts; interrupts do not, they are the load's.
+        """
+        busy = _busy_seconds(self._core) - self._before
+        return max(0.0, busy - own) / (time.monotonic() - self._began)
+
+
+def _busy_seconds(core: int) -> float:
+    for line in Path("/proc/stat").read_text().splitlines():
+        words = line.split()
+        if words[0] == f"cpu{core}":
+            user, nice, system, stolen = (int(words[at]) for at in (1, 2, 3, 8))
+            return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and everything below it."""
     total = 0

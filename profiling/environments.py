@@ -11,7 +11,7 @@ from profiling import interpreters
 from profiling.errors import UnavailableError
 from profiling.interpreters import Facts, Interpreter
 from profiling.paths import BASELINE, PEERS, REQUIREMENTS
-from profiling.peers import Entrant, Peer, Product
+from profiling.peers import Entrant, Product
 
 Say = Callable[[str], None]
 
@@ -22,7 +22,8 @@ class Prepared:
 
     entrant: Entrant
     executable: Path
-    version: str
+    title: str
+    """The peer's, with its versions filled in."""
     facts: Facts | None
     """What its interpreter says of itself; None when it has none."""
 
@@ -35,14 +36,15 @@ def prepare(entrant: Entrant, named: dict[Interpreter, Path], say: Say) -> Prepa
     """
     interpreter, peer = entrant.interpreter, entrant.peer
     if interpreter is Interpreter.NATIVE:
-        return Prepared(entrant, _built_baseline(say), locked_version("hyper"), None)
+        title = peer.title.format(hyper=locked_version("hyper"))
+        return Prepared(entrant, _built_baseline(say), title, None)
     if peer.product is Product.TREADLE:
         python, facts = interpreters.with_treadle(interpreter, named.get(interpreter))
-        return Prepared(entrant, python, facts.treadle or "", facts)
+        return Prepared(entrant, python, peer.title.format(treadle=facts.treadle), facts)
     python = _venv(interpreter, say)
     _install(entrant, python, say)
     facts = interpreters.ask(python, peer.modules)
-    return Prepared(entrant, python, pinned_version(interpreter, peer), facts)
+    return Prepared(entrant, python, peer.title.format_map(pinned(interpreter)), facts)
 
 
 def requirements(interpreter: Interpreter) -> Path:
@@ -55,11 +57,6 @@ def pinned(interpreter: Interpreter) -> dict[str, str]:
     lines = requirements(interpreter).read_text().splitlines()
     pins = [line.split("==") for line in lines if line and not line.startswith("#")]
     return {name.lower(): version for name, version in pins}
-
-
-def pinned_version(interpreter: Interpreter, peer: Peer) -> str:
-    """The version of the peer's own package."""
-    return pinned(interpreter)[peer.packages[0]]
 
 
 def locked_version(crate: str) -> str:

@@ -37,9 +37,8 @@ for name in sys.argv[1:]:
 gil = getattr(sys, "_is_gil_enabled", lambda: True)()
 profile = version = None
 if "treadle" in sys.argv[1:]:
-    from importlib.metadata import version as installed
+    from treadle import __version__ as version
     from treadle._treadle import BUILD_PROFILE as profile
-    version = installed("treadle")
 print("@@" + json.dumps([platform.python_version(), gil, version, profile]))
 """
 

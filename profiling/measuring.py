@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from profiling.cpu import CpuMeter
+from profiling.cpu import CoreMeter, CpuMeter
 from profiling.errors import ComparisonError
-from profiling.load import Load, drive
+from profiling.load import Load, Outcome, drive
 from profiling.results import Sample
 from profiling.scenarios import Scenario
 from profiling.servers import BOTH_CORES, LOAD_CORE, SERVER_CORE, Server
@@ -37,11 +37,11 @@ def measure(server: Server, what: Measurement, pace: Pace, turn: int) -> Sample:
     """Drive a server that is running (not frozen) and return what it did."""
     load_cores = BOTH_CORES if what.both_cores else LOAD_CORE
     if pace.warmup:
-        drive(what.scenario, Load(what.connections, pace.warmup, load_cores), server.port)
-    meter = CpuMeter(server.pid)
-    load = Load(what.connections, pace.seconds, load_cores)
-    seen = drive(what.scenario, load, server.port)
+        _drive(server, what, Load(what.connections, pace.warmup, load_cores))
+    core, meter = CoreMeter(int(SERVER_CORE)), CpuMeter(server.pid)
+    seen = _drive(server, what, Load(what.connections, pace.seconds, load_cores))
     used = meter.seconds()
+    others = 0.0 if what.both_cores else core.share_of_others(used or 0.0)
     server.require_alive()
     if used is None:
         raise ComparisonError(f"{server.label} lost a process while it was measured.")
@@ -59,11 +59,21 @@ def measure(server: Server, what: Measurement, pace: Pace, turn: int) -> Sample:
         lanes=what.lanes,
         cores=BOTH_CORES if what.both_cores else SERVER_CORE,
         requests=seen.requests,
-        rate=seen.rate,
-        cpu_us=used / seen.requests * 1e6,
+        rate=round(seen.rate, 1),
+        cpu_us=round(used / seen.requests * 1e6, 3),
         p50_us=seen.latency.p50_us if seen.latency else None,
         p95_us=seen.latency.p95_us if seen.latency else None,
         p99_us=seen.latency.p99_us if seen.latency else None,
         broken=seen.broken,
         timeouts=seen.timeouts,
+        disturbed=round(others, 3),
     )
+
+
+def _drive(server: Server, what: Measurement, load: Load) -> Outcome:
+    """Run wrk; when that fails because the server is gone, say so rather than what wrk says."""
+    try:
+        return drive(what.scenario, load, server.port)
+    except ComparisonError as error:
+        server.require_alive()
+        raise ComparisonError(f"{server.label}: {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from profiling import scenarios
+from profiling.console import DISTURBED
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.peers import Product
 from profiling.ratios import LANES, MEMORY, ROWS, STARTUP, Ceiling, Pair, Row, Scaling
@@ -81,7 +82,7 @@ def full(result: Result) -> str:
 def _origin(result: Result) -> str:
     at, how = result.machine, result.method
     builds = [
-        f"treadle {server.version} ({server.build_profile}) on CPython {server.python}, "
+        f"{server.title} ({server.build_profile} build) on CPython {server.python}, "
         f"GIL {'on' if server.gil else 'off'}"
         for server in result.servers
         if server.product == Product.TREADLE.value
@@ -95,6 +96,13 @@ def _origin(result: Result) -> str:
         f"{_counted(how.rounds, 'round')} of {how.seconds} s after {how.warmup_seconds} s of "
         "warm-up, alternated; medians, and for ratios medians of the ratios of neighbours.",
     ]
+    taken = [sample.disturbed for sample in result.samples]
+    doubtful = sum(part > DISTURBED for part in taken)
+    if doubtful:
+        lines.append(
+            f"In {doubtful} of {len(taken)} measurements others took more than {DISTURBED:.0%} "
+            f"of the server's core ({median(taken):.0%} in the median)."
+        )
     if result.quick:
         lines.append("QUICK: shows that the harness works, proves nothing.")
     if result.partial:
@@ -119,7 +127,7 @@ def overview(result: Result) -> str:
         if any(here):
             rates = [f"{c.rate:,.0f} ({c.cpu_us:.1f})" if c else _NOTHING for c in here]
             slept = _milliseconds(sleep.p50_us if sleep else None)
-            rows.append([_named(server), _python(server), *rates, slept])
+            rows.append([server.title, _python(server), *rates, slept])
     if not rows:
         return ""
     return (
@@ -127,10 +135,6 @@ def overview(result: Result) -> str:
         + table(head, rows, left=2)
         + _remarks(result)
     )
-
-
-def _named(server: ServerFacts) -> str:
-    return f"{server.title} {server.version}".strip()
 
 
 def _python(server: ServerFacts) -> str:
@@ -155,7 +159,7 @@ def latencies(result: Result) -> str:
     for server in result.servers:
         here = [known.get((server.label, scenarios.ASYNC.name, load)) for load in loads]
         if any(here):
-            rows.append([_named(server), _python(server), *(_rate_and_latency(c) for c in here)])
+            rows.append([server.title, _python(server), *(_rate_and_latency(c) for c in here)])
     if not rows:
         return ""
     return "Requests/s and P50 / P95 / P99 in ms:\n\n" + table(head, rows, left=2)
@@ -197,7 +201,7 @@ def quantities(result: Result) -> str:
     starts = {start.server: start for start in result.starts}
     rows = [
         [
-            _named(server),
+            server.title,
             _python(server),
             f"{weights[server.label].bytes / 1024:.1f} KiB" if server.label in weights else "-",
             f"{starts[server.label].milliseconds:.0f} ms" if server.label in starts else "-",

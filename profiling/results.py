@@ -42,7 +42,6 @@ class ServerFacts(msgspec.Struct, frozen=True):
     product: str
     title: str
     interpreter: str
-    version: str
     python: str | None
     gil: bool | None
     """Whether the GIL was on once the server's modules were imported; None without Python."""
@@ -79,6 +78,8 @@ class Sample(msgspec.Struct, frozen=True):
     p99_us: float | None
     broken: int
     timeouts: int
+    disturbed: float
+    """The part of the server's core that other programs, and other machines, took meanwhile."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -143,8 +144,24 @@ def save(result: Result, path: Path) -> None:
     """Write a result whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    beside.write_text(_lines(msgspec.to_builtins(result)))
     beside.replace(path)
+
+
+def _lines(fields: dict[str, object]) -> str:
+    """JSON with a line for every field and every entry of a list: short, and it diffs well."""
+    told = []
+    for name, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            entries = ",\n  ".join(_json(entry) for entry in value)
+            told.append(f'"{name}": [\n  {entries}\n ]')
+        else:
+            told.append(f'"{name}": {_json(value)}')
+    return "{\n " + ",\n ".join(told) + "\n}\n"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def load(path: Path) -> Result:

@@ -18,21 +18,18 @@
 //! | [`dispatch`] | a request meets a plan |
 //! | [`server`] | options, listeners, lanes |
 
-pub mod config;
-pub mod error;
-pub mod python;
+pub mod app;
 pub mod bridge;
-pub mod router;
+pub mod config;
+pub mod dispatch;
+pub mod error;
 pub mod http;
 pub mod lane;
-pub mod app;
-pub mod dispatch;
+pub mod python;
+pub mod router;
 pub mod server;
 
 use pyo3::prelude::*;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
@@ -47,7 +44,7 @@ mod _treadle {
     #[pymodule_export]
     use crate::dispatch::{RouteTable, Sink};
     #[pymodule_export]
-    use crate::lane::Lane;
+    use crate::lane::{Handle, Lane, LoopCore};
     #[pymodule_export]
     use crate::server::{Acceptor, HttpConfig, LaneServer};
 

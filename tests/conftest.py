@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from support.cli import RunCli
 from support.gate import Gate
 from support.raw import DEADLINE, Raw
+from support.types import Connect, Serve
 
 from treadle import App
 from treadle.testing import LiveServer
-
-
-class Serve(Protocol):
-    def __call__(self, app: App, *, lanes: int = 1, **options: Any) -> LiveServer: ...
-
-
-Connect = Callable[..., Raw]
 
 
 @pytest.fixture

@@ -1,22 +1,21 @@
 """The stub of the native module says what the module has, no more and no less."""
 
-import os
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_stub_agrees_with_the_native_module() -> None:
+    # Without a stub there is nothing to check for a private module, and stubtest calls that success.
+    assert files("treadle").joinpath("_treadle.pyi").is_file()
     done = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "treadle._treadle"],
-        cwd=ROOT,
-        env={**os.environ, "FORCE_COLOR": "0", "MYPYPATH": str(ROOT / "python")},
+        cwd=Path(sys.prefix),  # away from the sources: the installed package counts
         capture_output=True,
         text=True,
         check=False,

@@ -33,8 +33,8 @@ def entrants(products: frozenset[Product], sides: tuple[Interpreter, ...]) -> li
     """Every chosen peer on every chosen interpreter it exists for, in the order of tables."""
     return [
         Entrant(peer, interpreter)
-        for interpreter in (Interpreter.NATIVE, *sides)
         for peer in PEERS
+        for interpreter in (Interpreter.NATIVE, *sides)
         if peer.product in products and interpreter in peer.interpreters
     ]
 

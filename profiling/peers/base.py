@@ -38,7 +38,7 @@ class Peer:
 
     product: Product
     title: str
-    """Its name in the README's table."""
+    """Its name in tables; `{package}` stands for the version of that package."""
     interpreters: tuple[Interpreter, ...]
     endpoints: frozenset[Endpoint]
     command: Callable[[Launch], list[str]]

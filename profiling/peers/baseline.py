@@ -11,10 +11,10 @@ def _command(launch: Launch) -> list[str]:
 
 BASELINE = Peer(
     product=Product.BASELINE,
-    title="bare hyper, no Python",
+    title="bare hyper {hyper}",
     interpreters=(Interpreter.NATIVE,),
     # Every route gets the same bytes; asking for more than these would say nothing.
     endpoints=frozenset({Endpoint.SYNC, Endpoint.PLAIN}),
     command=_command,
-    remark="the same fixed bytes for every route: the floor, not a framework",
+    remark="no Python, the same fixed bytes for every route: the floor, not a framework",
 )

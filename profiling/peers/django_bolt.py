@@ -15,7 +15,7 @@ def _command(launch: Launch) -> list[str]:
 
 DJANGO_BOLT = Peer(
     product=Product.DJANGO_BOLT,
-    title="django-bolt",
+    title="django-bolt {django-bolt}",
     interpreters=(Interpreter.GIL,),
     endpoints=ALL_ENDPOINTS,
     command=_command,

@@ -18,7 +18,7 @@ def _command(launch: Launch) -> list[str]:
 
 FASTAPI = Peer(
     product=Product.FASTAPI,
-    title="FastAPI on uvicorn",
+    title="FastAPI {fastapi} on uvicorn {uvicorn}",
     interpreters=PYTHONS,
     endpoints=ALL_ENDPOINTS,
     command=_command,

@@ -15,7 +15,7 @@ def _command(launch: Launch) -> list[str]:
 
 ROBYN = Peer(
     product=Product.ROBYN,
-    title="Robyn",
+    title="Robyn {robyn}",
     interpreters=(Interpreter.GIL,),
     endpoints=HELLO_ENDPOINTS | {Endpoint.CPU, Endpoint.PLAIN},
     command=_command,

@@ -14,7 +14,7 @@ def _command(launch: Launch) -> list[str]:
 
 TREADLE = Peer(
     product=Product.TREADLE,
-    title="Treadle",
+    title="Treadle {treadle}",
     interpreters=PYTHONS,
     endpoints=ALL_ENDPOINTS,
     command=_command,

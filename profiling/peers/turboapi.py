@@ -11,7 +11,7 @@ def _command(launch: Launch) -> list[str]:
 
 TURBOAPI = Peer(
     product=Product.TURBOAPI,
-    title="TurboAPI",
+    title="TurboAPI {turboapi}",
     interpreters=(Interpreter.FREE_THREADED,),
     endpoints=HELLO_ENDPOINTS | {Endpoint.CPU, Endpoint.PLAIN},
     command=_command,

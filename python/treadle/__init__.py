@@ -6,7 +6,8 @@
 ... async def hello(name: str, times: int = 1):
 ...     return {"message": f"hello {name}", "times": times}
 
-`app.run()` or `treadle run main:app` serves it.
+`app.run()` or `treadle run main:app` serves it. `FREE_THREADED` says whether the running
+interpreter is a free-threaded build, `__version__` is Treadle's.
 """
 
 from treadle._treadle import (

@@ -12,7 +12,7 @@ from treadle._treadle import RouteTable
 from treadle.datastructures import State
 from treadle.exceptions import RegistrationError
 from treadle.lane import Lane
-from treadle.routing import Declared, Router, Routes
+from treadle.routing import Declared, Router, Routes, check_prefix
 
 E_ = TypeVar("E_", bound=Callable[..., Any])
 Lifespan = Callable[["App"], AbstractAsyncContextManager[None] | AsyncIterator[None]]
@@ -63,6 +63,7 @@ class App(Routes):
 
         Raises RegistrationError when one collides with a route that is there.
         """
+        check_prefix(prefix)
         for declared in router.declared:
             self._declare(replace(declared, path=prefix + declared.path))
 
@@ -70,12 +71,14 @@ class App(Routes):
         """Serves the application until SIGINT or SIGTERM.
 
         Takes the options of `treadle run` by name (`host`, `port`, `lanes`, `workers`, ...);
-        what is not given comes from TREADLE_* variables, then from the defaults.
+        what is not given comes from TREADLE_* variables, then from the defaults. Raises
+        SystemExit with the status of `treadle run` when serving failed.
         """
         from treadle.options import Options
         from treadle.supervisor import run
 
-        run(self, Options.resolve(**options))
+        if status := run(self, Options.resolve(**options)):
+            raise SystemExit(status)
 
     def _declare(self, declared: Declared) -> None:
         route = declared.compile()

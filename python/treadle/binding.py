@@ -27,18 +27,26 @@ class BindError(Exception):
 
 
 class Binding:
-    """The listening sockets of one server. On exit closes them and removes a Unix socket's file."""
+    """The listening sockets of one server. On exit closes them and removes a Unix socket's file.
+
+    A server that starts takes the sockets over and leaves none of them open here; what a binding
+    says of itself does not change by that.
+    """
 
     def __init__(self, sockets: list[socket.socket], url: str, file: _SocketFile | None) -> None:
         self.sockets = sockets
         self.url = url
         """Where clients reach it: `http://127.0.0.1:8000`, `http://[::1]:8000` or `unix:/path`."""
+        self.address: tuple[str, int] | str
+        """What to connect a socket to: host and port, or the path of the Unix socket."""
+        name = sockets[0].getsockname()
+        self.address = (name[0], name[1]) if file is None else file.path
         self._file = file
 
     @property
     def port(self) -> int | None:
         """The port, the real one where 0 was asked for; None for a Unix socket."""
-        return None if self._file is not None else int(self.sockets[0].getsockname()[1])
+        return None if isinstance(self.address, str) else self.address[1]
 
     @property
     def path(self) -> str | None:

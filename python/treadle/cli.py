@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from treadle import interpreter
-from treadle.console import complain
+from treadle.console import complain, say
 from treadle.options import OptionError, Options
 
 if TYPE_CHECKING:
@@ -31,9 +34,9 @@ EXIT_USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (`sys.argv[1:]` if None). Returns the exit status."""
-    given = vars(_parser().parse_args(argv))
-    target, factory = given.pop("app"), given.pop("factory")
     with _stopped_by_signals():
+        given = vars(_parser().parse_args(argv))
+        target, factory = given.pop("app"), given.pop("factory")
         return _run(target, factory, given)
 
 
@@ -58,7 +61,31 @@ def _run(target: str, factory: bool, given: dict[str, Any]) -> int:
         return EXIT_FAILED
     from treadle import supervisor
 
-    return supervisor.run(app, options)
+    code = supervisor.run(app, options)
+    _leave_threads_behind(code)
+    return code
+
+
+def _leave_threads_behind(code: int) -> None:
+    """Bounds how long threads that the app left running keep the process from ending.
+
+    The interpreter waits for them without limit: for one in a handler that hangs, forever.
+    """
+    from treadle.process import STOP_MARGIN
+
+    main = threading.main_thread()
+    names = [each.name for each in threading.enumerate() if each is not main and not each.daemon]
+    if not names:
+        return
+
+    def leave() -> None:
+        time.sleep(STOP_MARGIN)
+        complain(
+            f"treadle: the app's threads still run: {', '.join(names)}. Leaving without them.\n"
+        )
+        os._exit(code or EXIT_FAILED)
+
+    threading.Thread(target=leave, name="treadle-leave", daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -89,12 +116,15 @@ class _Version(argparse.Action):
         from treadle._treadle import __version__
 
         gil = "GIL on" if interpreter.gil_enabled() else "free-threaded"
-        parser.exit(message=f"treadle {__version__} ({interpreter.describe()} {gil})\n")
+        say(f"treadle {__version__} ({interpreter.describe()} {gil})\n")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="treadle", description="Serves Python web apps on merged Tokio/asyncio lanes."
+        prog="treadle",
+        description="Serves Python web apps on merged Tokio/asyncio lanes.",
+        formatter_class=_narrow,
     )
     parser.add_argument(
         "--version",
@@ -110,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         help="serve an app",
         description="Serves an app until SIGINT or SIGTERM. Every option can also be set by the "
         "environment variable named with it; the command line wins.",
+        formatter_class=_narrow,
     )
     run.add_argument("app", metavar="MODULE:ATTRIBUTE", help="the app, such as main:app")
     run.add_argument(
@@ -127,4 +158,13 @@ def _parser() -> argparse.ArgumentParser:
             run.add_argument(option.flag, action=argparse.BooleanOptionalAction, **common)
         else:
             run.add_argument(option.flag, metavar=option.metavar, **common)
+    parser.formatter_class = run.formatter_class = argparse.HelpFormatter
     return parser
+
+
+def _narrow(prog: str) -> argparse.HelpFormatter:
+    """Stands in while the parser is built, when argparse makes a formatter for every argument.
+
+    Its own would ask for the width of the terminal each time, and import what that takes: 6 ms.
+    """
+    return argparse.HelpFormatter(prog, width=80)

@@ -1,9 +1,12 @@
 """JSON, through msgspec."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
+
+_PLAIN = (Any, dict, list, str, int, float, bool)
+"""Types that need no second look."""
 
 
 def _encode_other(value: Any) -> Any:
@@ -27,8 +30,37 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
 
     Raises TypeError when the type cannot be decoded from JSON.
     """
-    validate = getattr(annotation, "model_validate_json", None)
-    if validate is not None:
+    if _names_pydantic(annotation):
+        from pydantic import TypeAdapter
+
+        validate = TypeAdapter(annotation).validate_json
         return lambda: validate
     msgspec.json.Decoder(annotation)
+    _refuse_custom(annotation)
     return lambda: msgspec.json.Decoder(annotation).decode
+
+
+def _names_pydantic(annotation: Any) -> bool:
+    """Whether it is a pydantic model, or has one as an argument: `list[Model]`."""
+    return hasattr(annotation, "model_validate_json") or any(
+        _names_pydantic(argument) for argument in get_args(annotation)
+    )
+
+
+def _refuse_custom(annotation: Any) -> None:
+    """Raises TypeError for classes that msgspec would take to be decoded by somebody else."""
+    if annotation in _PLAIN:
+        return
+    from msgspec import inspect
+
+    pending: list[Any] = [inspect.type_info(annotation)]
+    seen: set[int] = set()
+    while pending:
+        node = pending.pop()
+        if isinstance(node, tuple):
+            pending.extend(node)
+        elif isinstance(node, inspect.CustomType):
+            raise TypeError(f"{node.cls.__qualname__} is no type that JSON can be decoded into")
+        elif isinstance(node, inspect.Type | inspect.Field) and id(node) not in seen:
+            seen.add(id(node))
+            pending.extend(getattr(node, name) for name in node.__struct_fields__)

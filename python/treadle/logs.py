@@ -6,7 +6,7 @@ thing done here is what it asked for with `access_log`: to let access lines pass
 Otherwise both get one handler on standard error while the app runs:
 
     2026-11-20 19:43:22,123 WARNING treadle: ...
-    2026-11-20 19:43:22,125 INFO 127.0.0.1 "GET /hello/ada" 200 27B 0.4ms lane=0
+    2026-11-20 19:43:22,125 INFO 127.0.0.1:51764 "GET /hello/ada" 200 27B 0.4ms lane=0
 
 An access record carries its values as attributes, for handlers of other shapes: `client`, `method`,
 `path`, `status`, `bytes`, `duration_ms` and `lane`.

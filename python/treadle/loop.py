@@ -1,7 +1,7 @@
 """A lane's event loop: asyncio's own, whose waiting is done by Tokio.
 
 Everything of asyncio is inherited (transports, streams, TLS, subprocesses, executors, debug
-mode); three seams are replaced: `run_forever` hands the thread to the lane, the selector never
+mode); these seams are replaced: `call_soon` is native, `run_forever` hands the thread to the lane, the selector never
 waits, and waking up from another thread goes through Tokio instead of a socket pair.
 """
 
@@ -14,9 +14,10 @@ from asyncio import events, format_helpers
 from typing import Any
 
 from treadle._treadle import Lane as NativeLane
+from treadle._treadle import LoopCore
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _Selector(selectors.DefaultSelector):
     """Never waits: Tokio watches this selector's own descriptor and says when to look."""
 
     found = False
@@ -28,25 +29,40 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
         return ready
 
 
-class EventLoop(asyncio.SelectorEventLoop):
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on a lane; made and run on the lane's own thread."""
 
     def __init__(self, lane: NativeLane) -> None:
         self._lane = lane
         selector = _Selector()
         self._lane_fd = selector.fileno()
-        super().__init__(selector)
+        asyncio.SelectorEventLoop.__init__(self, selector)
+        self._note_ready(self._ready.append)  # type: ignore[attr-defined]
         lane.attach_loop(self)
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
         with _Running(self):
-            self._lane.run(self, self._lane_fd)
+            self._note_running(True)
+            try:
+                self._lane.run(self, self._lane_fd)
+            finally:
+                self._note_running(False)
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
         super().close()
+        self._note_closed()
         self._lane.close()
+
+    def set_debug(self, enabled: bool) -> None:
+        """Turns asyncio's debug mode on or off."""
+        super().set_debug(enabled)
+        self._note_debug(bool(enabled))
+
+    def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
+        """`call_soon` of a loop that is closed or in debug mode."""
+        return asyncio.SelectorEventLoop.call_soon(self, *args, context=context)
 
     def _write_to_self(self) -> None:
         self._lane.wake()

@@ -15,6 +15,7 @@ the grace period the process leaves without it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -25,12 +26,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from treadle.console import complain
+from treadle.exceptions import StartupError
+from treadle.server import Server
 from treadle.signals import STOP_SIGNALS, Signals, poll
 
 if TYPE_CHECKING:
     from treadle.app import App
     from treadle.options import Options
-    from treadle.server import Server
 
 __all__ = ["EXIT_INTERRUPTED", "STOP_MARGIN", "Ending", "Refusal", "explain", "serve"]
 
@@ -81,8 +83,6 @@ def serve(
     that leaves at once with `EXIT_INTERRUPTED`, except in a worker, whose parent decides; a SIGTERM
     after that changes nothing.
     """
-    from treadle.server import Server
-
     server = Server(app, options, sockets, worker=worker)
     progress = _Progress()
     thread = threading.Thread(
@@ -139,13 +139,9 @@ def _start_and_join(server: Server, progress: _Progress, signals: Signals) -> No
 
 def _was_cut_short(error: BaseException | None) -> bool:
     """Whether a start failed only because it was told to stop."""
-    from asyncio import CancelledError
-
-    from treadle.exceptions import StartupError
-
     if not isinstance(error, StartupError):
         return False
-    return error.__cause__ is None or isinstance(error.__cause__, CancelledError)
+    return error.__cause__ is None or isinstance(error.__cause__, asyncio.CancelledError)
 
 
 def _leave_behind(options: Options) -> NoReturn:
@@ -159,8 +155,6 @@ def _leave_behind(options: Options) -> NoReturn:
 
 def explain(error: BaseException) -> str:
     """Why a server did not start, for people: the app's own traceback, then one sentence."""
-    from treadle.exceptions import StartupError
-
     if isinstance(error, Refusal):
         return f"treadle: {error}\n"
     from traceback import format_exception

@@ -11,6 +11,9 @@ from treadle import signature
 from treadle._treadle import Route
 from treadle.exceptions import RegistrationError
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+"""Those that a route can answer."""
+
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 
@@ -50,6 +53,7 @@ class Declared:
         options = dict(self.options)
         place = signature.origin(self.handler)
         try:
+            self._check()
             mode = signature.mode(self.handler, offload=bool(options.pop("offload", False)))
             methods = list(self.methods)
 
@@ -69,6 +73,28 @@ class Declared:
         except (signature.SignatureError, ValueError, TypeError, OverflowError) as error:
             what = f"{'/'.join(self.methods)} {self.path}"
             raise RegistrationError(f"{place}: cannot answer {what}: {error}") from error
+
+    def _check(self) -> None:
+        if not self.methods:
+            raise signature.SignatureError("it has no methods")
+        for position, method in enumerate(self.methods):
+            if method not in METHODS:
+                raise signature.SignatureError(
+                    f"{method} is not a method that can be routed ({', '.join(METHODS)})"
+                )
+            if method in self.methods[:position]:
+                raise signature.SignatureError(f"{method} is named twice")
+        status = self.options.get("status", 200)
+        if isinstance(status, int) and not 200 <= status <= 999:
+            raise signature.SignatureError(f"status {status} cannot be sent: use 200 to 999")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raises RegistrationError for what cannot stand before a path."""
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise RegistrationError(
+            f"prefix {prefix!r} must start with '/' and must not end with one"
+        )
 
 
 class _Decorator(Protocol):
@@ -138,10 +164,7 @@ class Router(Routes):
     """Routes to be included in an App, under a prefix such as ``/users``."""
 
     def __init__(self, prefix: str = "") -> None:
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise RegistrationError(
-                f"prefix {prefix!r} must start with '/' and must not end with one"
-            )
+        check_prefix(prefix)
         self.prefix = prefix
         self._declared: list[Declared] = []
 
@@ -152,6 +175,7 @@ class Router(Routes):
 
     def include(self, router: Router, prefix: str = "") -> None:
         """Takes over the routes of another router, under this one's prefix and `prefix`."""
+        check_prefix(prefix)
         for declared in router.declared:
             self._declare(replace(declared, path=prefix + declared.path))
 

@@ -18,6 +18,7 @@ import asyncio
 import logging
 import socket
 import threading
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic
@@ -252,7 +253,8 @@ class _LaneThread(threading.Thread):
 
     async def _drain(self) -> None:
         await self.native.stop_accepting()
-        before = asyncio.all_tasks()
+        # Weakly: a Task that ends meanwhile is not kept.
+        before = weakref.WeakSet(asyncio.all_tasks())
         self.native.drain()
         try:
             async with asyncio.timeout(self.server.options.grace):
@@ -264,7 +266,7 @@ class _LaneThread(threading.Thread):
             self.native.abort()
             await asyncio.sleep(0)
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks & before:
+            for task in tasks & set(before):
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_MARGIN)

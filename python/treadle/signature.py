@@ -86,7 +86,8 @@ def params(
     body_name: str | None = None
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise SignatureError(f"parameter {parameter} takes any number of arguments")
+            stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+            raise SignatureError(f"{stars}{parameter.name} takes any number of arguments")
         param, is_body = _param(
             parameter, hints.get(parameter.name, _EMPTY), in_path, has_body=_has_body(methods)
         )
@@ -149,7 +150,12 @@ def _param(
 
     if isinstance(marker, Body) or (marker is None and not _is_query(hint, has_body=has_body)):
         if hint is bytes:
-            return Param(name, "raw_body", keyword=keyword), True
+            if default is None:
+                return Param(name, "raw_body", keyword=keyword), True
+            # Like any body with a default; what is there is its own decoding.
+            return Param(
+                name, "body", default=default, keyword=keyword, decoder=lambda: bytes
+            ), True
         try:
             decoder = make_decoder(Any if hint is _EMPTY else hint)
         except TypeError as error:
@@ -264,6 +270,10 @@ def _scalar(name: str, hint: Any) -> tuple[str, Callable[[str], Any] | None]:
         return "call", _uuid
     if not _is_scalar(hint):
         raise SignatureError(f"parameter {name!r}: {_name(hint)} cannot be made from text")
+    try:
+        msgspec.json.Decoder(hint)  # constraints that do not suit the type
+    except TypeError as error:
+        raise SignatureError(f"parameter {name!r}: {error}") from error
 
     def convert(text: str) -> Any:
         try:
@@ -285,4 +295,4 @@ def _uuid(text: str) -> UUID:
 
 
 def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", None) or str(hint)
+    return hint.__qualname__ if isinstance(hint, type) else str(hint)

@@ -77,11 +77,13 @@ pub fn header_name(name: &str) -> PyResult<HeaderName> {
 /// # Errors
 /// `ValueError` for CR, LF, NUL and other control characters, and for text beyond Latin-1.
 pub fn header_value(name: &str, value: &str) -> PyResult<HeaderValue> {
-    let refused = |what: &str| PyValueError::new_err(format!("the value of header {name:?} {what}"));
+    let refused =
+        |what: &str| PyValueError::new_err(format!("the value of header {name:?} {what}"));
     let parsed = if value.is_ascii() {
         HeaderValue::from_str(value).ok()
     } else {
-        let latin: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let latin: Option<Vec<u8>> =
+            value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         let Some(latin) = latin else {
             return Err(refused("has characters beyond Latin-1"));
         };

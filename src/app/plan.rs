@@ -80,7 +80,11 @@ impl Route {
     /// Reads the pattern and checks it against the parameters.
     #[new]
     #[pyo3(signature = (path, methods, handler, *, mode, params, origin, status=None, timeout=None, cancel_on_disconnect=true, limit_body=None))]
-    #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
+    #[allow(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "keyword arguments of one Python constructor, extracted by value"
+    )]
     fn new(
         py: Python<'_>,
         path: &str,
@@ -253,11 +257,7 @@ impl Plan {
                     match scalar(py, param, input)? {
                         Ok(value) => value,
                         Err(reason) => {
-                            problems.push(Problem::new(
-                                param.source.place(),
-                                &param.alias,
-                                reason,
-                            ));
+                            problems.push(Problem::new(param.source.place(), &param.alias, reason));
                             py.None()
                         }
                     }
@@ -295,11 +295,7 @@ impl Plan {
 }
 
 /// The value of a parameter that is made from text; the inner error is the client's.
-fn scalar(
-    py: Python<'_>,
-    param: &Param,
-    input: &Input<'_>,
-) -> PyResult<Result<Py<PyAny>, String>> {
+fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<Py<PyAny>, String>> {
     let default = |missing: &str| match &param.default {
         Some(default) => Ok(default.clone_ref(py)),
         None => Err(missing.to_owned()),

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
@@ -82,7 +83,7 @@ struct Lane {
 /// One HTTP request: method, path, headers, query, cookies, client, state, path_params, body.
 #[pyclass(frozen, weakref, module = "treadle")]
 pub struct Request {
-    head: RequestHead,
+    head: Arc<RequestHead>,
     lane: LaneBound<Lane>,
     path_params: Vec<(String, String)>,
     /// The application.
@@ -101,7 +102,7 @@ impl Request {
     /// A request on the calling thread's lane.
     #[allow(clippy::too_many_arguments, reason = "one constructor, called in one place")]
     pub fn new(
-        head: RequestHead,
+        head: Arc<RequestHead>,
         path_params: Vec<(String, String)>,
         body: BodyState,
         event_loop: Py<PyAny>,
@@ -120,11 +121,6 @@ impl Request {
             cookies: PyOnceLock::new(),
             state: PyOnceLock::new(),
         }
-    }
-
-    /// The head.
-    pub fn head(&self) -> &RequestHead {
-        &self.head
     }
 
     /// Takes the body to read it before the handler runs; [`Self::keep_body`] puts it back.

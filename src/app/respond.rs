@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::response::{Response, StreamingResponse, status_code};
 use crate::http::Body;
@@ -50,6 +50,11 @@ impl Encoder {
     /// `TypeError` for what cannot be encoded, `ValueError` for a route status that cannot be sent.
     pub fn reply(&self, result: &Bound<'_, PyAny>, status: Option<u16>) -> PyResult<Reply> {
         let py = result.py();
+        if result.is_exact_instance_of::<PyDict>() {
+            // What most handlers give: no need to ask what else it might be.
+            let status = status_code(u32::from(status.unwrap_or(200)))?;
+            return Ok(Reply::Whole(plain(status, Some(JSON), self.encode_json(result)?)));
+        }
         if result.is_none() {
             let status = status_code(u32::from(status.unwrap_or(204)))?;
             return Ok(Reply::Whole(plain(status, None, Bytes::new())));
@@ -72,30 +77,31 @@ impl Encoder {
         } else if let Ok(bytes) = result.cast::<PyBytes>() {
             (BYTES, Bytes::copy_from_slice(bytes.as_bytes()))
         } else {
-            let body = self.encode(result).map_err(|error| {
-                if error.is_instance_of::<PyTypeError>(py) {
-                    let name = result.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
-                    let told = PyTypeError::new_err(format!(
-                        "the handler returned a {name} that cannot be encoded as JSON: {}",
-                        error.value(py)
-                    ));
-                    told.set_cause(py, Some(error));
-                    told
-                } else {
-                    error
-                }
-            })?;
-            (JSON, body)
+            (JSON, self.encode_json(result)?)
         };
         Ok(Reply::Whole(plain(status, Some(media_type), body)))
     }
+
+    /// A handler's result as JSON; what cannot be encoded is said to be the handler's.
+    fn encode_json(&self, result: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+        self.encode(result).map_err(|error| {
+            let py = result.py();
+            if !error.is_instance_of::<PyTypeError>(py) {
+                return error;
+            }
+            let name = result.get_type().name();
+            let told = PyTypeError::new_err(format!(
+                "the handler returned a {} that cannot be encoded as JSON: {}",
+                name.map_or_else(|_| "value".to_owned(), |name| name.to_string()),
+                error.value(py)
+            ));
+            told.set_cause(py, Some(error));
+            told
+        })
+    }
 }
 
-fn plain(
-    status: StatusCode,
-    media_type: Option<HeaderValue>,
-    body: Bytes,
-) -> http::Response<Body> {
+fn plain(status: StatusCode, media_type: Option<HeaderValue>, body: Bytes) -> http::Response<Body> {
     let mut response = http::Response::new(full(body));
     *response.status_mut() = status;
     if let Some(media_type) = media_type {

@@ -138,7 +138,7 @@ impl Response {
     }
 
     /// Adds a Set-Cookie header. `max_age` is in seconds; `samesite` is lax, strict, none or None.
-    #[pyo3(signature = (name, value="", *, max_age=None, path=Some("/"), domain=None, secure=false, httponly=false, samesite=Some("lax")))]
+    #[pyo3(signature = (name, value="", *, max_age=None, path=Some("/"), domain=None, secure=false, httponly=false, samesite=Some("lax")), text_signature = "($self, name, value='', *, max_age=None, path='/', domain=None, secure=False, httponly=False, samesite='lax')")]
     #[allow(clippy::too_many_arguments, reason = "the attributes of a cookie")]
     fn set_cookie(
         &self,
@@ -152,12 +152,14 @@ impl Response {
         samesite: Option<&str>,
     ) -> PyResult<()> {
         let token = |text: &str| {
-            text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte))
+            text.bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte))
         };
         if name.is_empty() || !token(name) {
             return Err(PyValueError::new_err(format!("{name:?} is not a cookie name")));
         }
-        let attribute = |text: &str| text.bytes().any(|byte| matches!(byte, b';' | b',' | b'"' | b'\\' | b' '));
+        let attribute =
+            |text: &str| text.bytes().any(|byte| matches!(byte, b';' | b',' | b'"' | b'\\' | b' '));
         if attribute(value) {
             return Err(PyValueError::new_err(format!(
                 "the value of cookie {name:?} has a character that must be quoted: encode it"
@@ -167,7 +169,9 @@ impl Response {
         for (key, text) in [("Path", path), ("Domain", domain)] {
             if let Some(text) = text {
                 if text.contains(';') {
-                    return Err(PyValueError::new_err(format!("{key} of cookie {name:?} has a ';'")));
+                    return Err(PyValueError::new_err(format!(
+                        "{key} of cookie {name:?} has a ';'"
+                    )));
                 }
                 line.push_str(&format!("; {key}={text}"));
             }

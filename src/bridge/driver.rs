@@ -6,9 +6,8 @@ use std::rc::Rc;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::PyDict;
 
-use crate::python::call::vectorcall;
 use crate::python::coroutine::{Step, send};
 use crate::python::lane_bound::LaneBound;
 
@@ -65,15 +64,13 @@ impl Driver {
                     Step::Returned(value) => Ok(value),
                     Step::Raised(error) => Err(error),
                 },
-                Some(error) => {
-                    match current.call_method1(pyo3::intern!(py, "throw"), (error,)) {
-                        Ok(value) => return Ok(Some(value.unbind())),
-                        Err(raised) => match stop_value(py, &raised)? {
-                            Some(value) => Ok(value),
-                            None => Err(raised),
-                        },
-                    }
-                }
+                Some(error) => match current.call_method1(pyo3::intern!(py, "throw"), (error,)) {
+                    Ok(value) => return Ok(Some(value.unbind())),
+                    Err(raised) => match stop_value(py, &raised)? {
+                        Some(value) => Ok(value),
+                        None => Err(raised),
+                    },
+                },
             };
             match state.completion.complete(py, outcome) {
                 Next::Done => {
@@ -126,15 +123,14 @@ impl Driver {
         py: Python<'_>,
         error: Py<PyAny>,
         value: Option<Py<PyAny>>,
-        traceback: Option<Py<PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let _ = traceback;
         let error = match value {
             Some(value) => value,
             None => error,
         };
-        self.step(py, Some(error))?
-            .ok_or_else(|| pyo3::exceptions::PyStopIteration::new_err(()))
+        self.step(py, Some(error))?.ok_or_else(|| pyo3::exceptions::PyStopIteration::new_err(()))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -165,7 +161,8 @@ impl Driver {
 pub struct TaskFactory {
     class: Py<PyAny>,
     event_loop: Py<PyAny>,
-    kwnames: Py<PyTuple>,
+    /// `{"loop": …, "eager_start": True}`, made once: `Task` takes a dict, not a vector call.
+    keywords: Py<PyDict>,
 }
 
 impl TaskFactory {
@@ -175,10 +172,13 @@ impl TaskFactory {
     /// When asyncio cannot be imported.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
+        let keywords = PyDict::new(py);
+        keywords.set_item("loop", event_loop)?;
+        keywords.set_item("eager_start", true)?;
         Ok(Self {
             class: py.import("asyncio")?.getattr("Task")?.unbind(),
             event_loop: event_loop.clone().unbind(),
-            kwnames: PyTuple::new(py, ["loop", "eager_start"])?.unbind(),
+            keywords: keywords.unbind(),
         })
     }
 
@@ -203,11 +203,6 @@ impl TaskFactory {
             coroutine: coroutine.clone_ref(py),
             state: LaneBound::new(State { current: RefCell::new(Some(coroutine)), completion }),
         };
-        let arguments = [
-            Py::new(py, driver)?.into_any(),
-            self.event_loop.clone_ref(py),
-            pyo3::types::PyBool::new(py, true).to_owned().into_any().unbind(),
-        ];
-        vectorcall(self.class.bind(py), &arguments, Some(self.kwnames.bind(py)))
+        self.class.bind(py).call((Py::new(py, driver)?,), Some(self.keywords.bind(py)))
     }
 }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
@@ -31,7 +32,7 @@ enum Stage {
 pub(super) struct Call {
     dispatcher: Rc<Dispatcher>,
     plan: Rc<Plan>,
-    head: RequestHead,
+    head: Arc<RequestHead>,
     request: Option<Py<Request>>,
     stage: Cell<Stage>,
     response: RefCell<Option<http::Response<Body>>>,
@@ -41,13 +42,14 @@ pub(super) struct Call {
     /// Keeps an abandoned Task alive where the route says that it goes on.
     kept: RefCell<Option<Py<PyAny>>>,
     outlet: RefCell<Option<Outlet>>,
+    ended: Cell<bool>,
 }
 
 impl Call {
     pub(super) fn new(
         dispatcher: Rc<Dispatcher>,
         plan: Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
     ) -> Self {
         let core = &dispatcher.core;
@@ -63,6 +65,7 @@ impl Call {
             abandoned: Cell::new(false),
             kept: RefCell::new(None),
             outlet: RefCell::new(None),
+            ended: Cell::new(false),
         }
     }
 
@@ -121,6 +124,17 @@ impl Call {
 
 impl Completion for Call {
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        let next = self.advance(py, outcome);
+        if !matches!(next, Next::Await(_)) {
+            self.end();
+        }
+        next
+    }
+}
+
+impl Call {
+    /// What an outcome leads to.
+    fn advance(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
         if self.stage.get() == Stage::Streaming {
             return self.end_stream(py, outcome);
         }
@@ -157,10 +171,20 @@ impl Completion for Call {
     }
 }
 
+impl Call {
+    /// The Task is at its end: it counts as running no more, and nothing keeps it alive.
+    fn end(&self) {
+        if !self.ended.replace(true) {
+            let running = &self.dispatcher.core.running;
+            running.set(running.get().saturating_sub(1));
+        }
+        drop(self.kept.take());
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
-        let core = &self.dispatcher.core;
-        core.running.set(core.running.get().saturating_sub(1));
+        self.end();
     }
 }
 
@@ -170,7 +194,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         coroutine: Py<PyAny>,
     ) -> Answer {

@@ -4,10 +4,11 @@ use http::{Method, StatusCode};
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::call::Call;
 use super::{Answer, Dispatcher};
-use crate::app::{Plan, Reply, Request, RequestHead, BodyState};
+use crate::app::{BodyState, Plan, Reply, Request, RequestHead};
 use crate::bridge::is_cancelled;
 use crate::http::{Body, channel, problem};
 use crate::python::coroutine::is_coroutine;
@@ -35,7 +36,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Conclusion {
@@ -68,7 +69,7 @@ impl Dispatcher {
     fn handle(
         &self,
         py: Python<'_>,
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
         error: &PyErr,
     ) -> PyResult<Option<Conclusion>> {
@@ -101,11 +102,11 @@ impl Dispatcher {
     }
 
     /// A request object for an exception handler of a route that does not ask for one.
-    fn late_request(&self, py: Python<'_>, head: &RequestHead) -> PyResult<Py<Request>> {
+    fn late_request(&self, py: Python<'_>, head: &Arc<RequestHead>) -> PyResult<Py<Request>> {
         Py::new(
             py,
             Request::new(
-                super::copy_of(head),
+                head.clone(),
                 Vec::new(),
                 BodyState::Taken,
                 self.core.tasks.event_loop().clone_ref(py),
@@ -120,7 +121,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         error: PyErr,
     ) -> http::Response<Body> {
         self.report(py, plan, head, error);
@@ -128,7 +129,13 @@ impl Dispatcher {
     }
 
     /// Logs an exception that nobody handled.
-    pub(super) fn report(&self, py: Python<'_>, plan: &Plan, head: &RequestHead, error: PyErr) {
+    pub(super) fn report(
+        &self,
+        py: Python<'_>,
+        plan: &Plan,
+        head: &Arc<RequestHead>,
+        error: PyErr,
+    ) {
         let cancelled = is_cancelled(py, &error);
         let logged = self.face.report.call1(
             py,
@@ -147,7 +154,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Answer {

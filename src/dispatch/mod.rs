@@ -27,6 +27,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method, StatusCode};
@@ -38,8 +39,7 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Peer, RequestBody, Service, closing_problem, declares_more_than,
-    problem,
+    Body, ConnectionInfo, Peer, RequestBody, Service, closing_problem, declares_more_than, problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
@@ -123,7 +123,7 @@ impl Dispatcher {
         connection: &Rc<ConnectionInfo>,
     ) -> Answer {
         let (parts, incoming) = request.into_parts();
-        let head = RequestHead {
+        let head = Arc::new(RequestHead {
             method: parts.method,
             uri: parts.uri,
             version: parts.version,
@@ -133,7 +133,7 @@ impl Dispatcher {
                 Peer::Unix => None,
             },
             id: self.next_id(),
-        };
+        });
         let path = head.uri.path();
         let (index, params) = match self.table.find(&head.method, path) {
             Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
@@ -159,9 +159,8 @@ impl Dispatcher {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect();
-            let kept = copy_of(&head);
             let request = Request::new(
-                kept,
+                head.clone(),
                 owned,
                 BodyState::Unread(unread),
                 self.core.tasks.event_loop().clone_ref(py),
@@ -173,7 +172,7 @@ impl Dispatcher {
                 Err(error) => return Answer::ready(self.failed(py, plan, &head, error)),
             };
             return match self.arguments(py, plan, &path_params, &head, Some(&request)) {
-                Err(response) => Answer::ready(response),
+                Err(response) => Answer::ready(*response),
                 Ok(arguments) if plan.needs_body() => {
                     let BodyState::Unread(unread) = request.get().take_body() else {
                         return Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
@@ -184,7 +183,7 @@ impl Dispatcher {
             };
         }
         match self.arguments(py, plan, &path_params, &head, None) {
-            Err(response) => Answer::ready(response),
+            Err(response) => Answer::ready(*response),
             Ok(arguments) if plan.needs_body() => {
                 self.read_then_invoke(plan, head, None, unread, arguments)
             }
@@ -198,17 +197,18 @@ impl Dispatcher {
         py: Python<'_>,
         plan: &Plan,
         path: &[(&str, &str)],
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
-    ) -> Result<Arguments, http::Response<Body>> {
+    ) -> Result<Arguments, Box<http::Response<Body>>> {
         let input = Input { path, head, request, lane: &self.face.lane, app: &self.face.app };
-        plan.arguments(py, &input).map_err(|rejection| self.rejected(py, plan, head, rejection))
+        plan.arguments(py, &input)
+            .map_err(|rejection| Box::new(self.rejected(py, plan, head, rejection)))
     }
 
     fn read_then_invoke(
         self: &Rc<Self>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         mut unread: RequestBody,
         mut arguments: Arguments,
@@ -241,7 +241,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         arguments: Arguments,
     ) -> Answer {
@@ -254,12 +254,14 @@ impl Dispatcher {
             Mode::Offload => self.offload(py, plan, head, request, arguments),
         };
         match plan.timeout {
-            Some(limit) if !matches!(answer, Answer::Ready(_)) => Answer::Later(Box::pin(async move {
-                match tokio::time::timeout(limit, answer).await {
-                    Ok(response) => response,
-                    Err(_) => problem(StatusCode::GATEWAY_TIMEOUT),
-                }
-            })),
+            Some(limit) if !matches!(answer, Answer::Ready(_)) => {
+                Answer::Later(Box::pin(async move {
+                    match tokio::time::timeout(limit, answer).await {
+                        Ok(response) => response,
+                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT),
+                    }
+                }))
+            }
             _ => answer,
         }
     }
@@ -268,7 +270,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         arguments: &Arguments,
     ) -> Answer {
@@ -300,17 +302,6 @@ fn call_handler<'py>(
 
 fn named<'a>(params: &PathParams<'a, 'a>) -> Vec<(&'a str, &'a str)> {
     params.iter().collect()
-}
-
-fn copy_of(head: &RequestHead) -> RequestHead {
-    RequestHead {
-        method: head.method.clone(),
-        uri: head.uri.clone(),
-        version: head.version,
-        headers: head.headers.clone(),
-        client: head.client,
-        id: head.id,
-    }
 }
 
 fn other_method(method: &Method, allow: &str) -> http::Response<Body> {
@@ -427,12 +418,12 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         rejection: Rejection,
     ) -> http::Response<Body> {
-        let encoded = rejection.into_answer(py).and_then(|(status, answer)| {
-            Ok((status, self.encoder.encode(answer.as_any())?))
-        });
+        let encoded = rejection
+            .into_answer(py)
+            .and_then(|(status, answer)| Ok((status, self.encoder.encode(answer.as_any())?)));
         match encoded {
             Ok((status, body)) => json(status, body),
             Err(error) => self.failed(py, plan, head, error),
@@ -444,10 +435,8 @@ fn json(status: u16, body: bytes::Bytes) -> http::Response<Body> {
     let mut response = http::Response::new(Body::Full(body));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
-

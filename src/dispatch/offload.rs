@@ -90,7 +90,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: RequestHead,
+        head: Arc<RequestHead>,
         request: Option<Py<Request>>,
         arguments: Arguments,
     ) -> Answer {

@@ -92,8 +92,8 @@ impl Outlet {
                 return Poll::Ready(false);
             };
             let ready = ready!(sender.poll_ready(cx));
-            let sent = ready.is_ok()
-                && chunk.take().is_none_or(|chunk| sender.start_send(chunk).is_ok());
+            let sent =
+                ready.is_ok() && chunk.take().is_none_or(|chunk| sender.start_send(chunk).is_ok());
             self.0.closed.set(!sent);
             Poll::Ready(sent)
         })

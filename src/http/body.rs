@@ -55,9 +55,8 @@ impl http_body::Body for Body {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                *self = Self::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+                let slice = take_slice(bytes);
+                Poll::Ready((!slice.is_empty()).then(|| Ok(Frame::data(slice))))
             }
             Self::Stream(stream) => {
                 stream.poll_chunk(cx).map(|chunk| chunk.map(|c| c.map(Frame::data)))
@@ -80,6 +79,15 @@ impl http_body::Body for Body {
             Self::Stream(_) => SizeHint::default(),
         }
     }
+}
+
+/// hyper copies what it sends into its write buffer. Taking a large body in slices keeps that
+/// buffer small and the copy within the processor's cache.
+const SLICE: usize = 64 * 1024;
+
+/// The next bytes to send of `bytes`, which keeps the rest.
+fn take_slice(bytes: &mut Bytes) -> Bytes {
+    if bytes.len() > SLICE { bytes.split_to(SLICE) } else { std::mem::take(bytes) }
 }
 
 /// The body was broken off by its producer: the client must see an incomplete message.
@@ -250,9 +258,9 @@ pub struct StreamBody {
 
 impl StreamBody {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
-        let (chunk, waker) = {
+        let (slice, waker) = {
             let mut slot = self.slot.borrow_mut();
-            let Some(chunk) = slot.chunk.take() else {
+            let Some(chunk) = &mut slot.chunk else {
                 return match slot.state {
                     State::Aborted => Poll::Ready(Some(Err(Aborted))),
                     State::Ended | State::Closed => Poll::Ready(None),
@@ -262,10 +270,16 @@ impl StreamBody {
                     }
                 };
             };
-            (chunk, slot.room.take())
+            let slice = take_slice(chunk);
+            if chunk.is_empty() {
+                slot.chunk = None;
+                (slice, slot.room.take())
+            } else {
+                (slice, None)
+            }
         };
         wake(waker);
-        Poll::Ready(Some(Ok(chunk)))
+        Poll::Ready(Some(Ok(slice)))
     }
 
     fn is_ended(&self) -> bool {
@@ -309,6 +323,24 @@ mod tests {
         assert_eq!(frame(&mut body), Poll::Ready(Some(Ok(Bytes::from_static(b"abc")))));
         assert!(body.is_end_stream());
         assert_eq!(frame(&mut body), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_large_body_is_taken_in_slices() {
+        let all = Bytes::from(vec![7; 2 * SLICE + 1]);
+        let (mut sender, stream) = channel();
+        sender.start_send(all.clone()).expect("open");
+        for mut body in [Body::from(all), Body::from(stream)] {
+            for length in [SLICE, SLICE, 1] {
+                // There is no room until the last of the chunk is taken.
+                assert_eq!(sender.send(Bytes::new()).now_or_never(), None);
+                let Poll::Ready(Some(Ok(slice))) = frame(&mut body) else { panic!("no slice") };
+                assert_eq!(slice.len(), length);
+            }
+            if matches!(body, Body::Stream(_)) {
+                assert_eq!(sender.send(Bytes::new()).now_or_never(), Some(Ok(())));
+            }
+        }
     }
 
     #[test]

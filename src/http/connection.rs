@@ -37,6 +37,11 @@ use super::lane::Mode;
 use super::limits::{ConnectionPermit, LoadTicket};
 use super::problem;
 
+/// With more connections awake than this, one that has made a single request goes to sleep right
+/// after it: many clients connect, ask once and stay, and the buffers of a burst of them would
+/// outlive the burst in the allocator's hands.
+const AWAKE_FREELY: usize = 64;
+
 type Hyper<S> = http1::Connection<Io, Adapter<S>>;
 
 enum State<S: Service> {
@@ -99,6 +104,8 @@ impl<S: Service> ConnectionTask<S> {
             Order::None => {}
             Order::Close => return Next::End,
             Order::GiveUp => info.expired.set(true),
+            // In the middle of an earlier response there is no place for another.
+            Order::RefuseHead if self.transport.is_write_blocked() => return Next::End,
             Order::RefuseHead => {
                 self.transport.push(&problem::raw(StatusCode::REQUEST_TIMEOUT));
                 self.close(Linger::UntilClosed);
@@ -121,10 +128,18 @@ impl<S: Service> ConnectionTask<S> {
             && !self.transport.is_write_blocked()
     }
 
+    /// The only way to change the state: the lane knows how many are awake.
+    fn change_state(&mut self, state: State<S>) -> State<S> {
+        let is_awake = matches!(state, State::Awake(_));
+        let before = std::mem::replace(&mut self.state, state);
+        let was_awake = matches!(before, State::Awake(_));
+        let awake = &self.transport.info.lane.awake;
+        awake.set(awake.get() + usize::from(is_awake) - usize::from(was_awake));
+        before
+    }
+
     fn rest(&mut self) {
-        let State::Awake(hyper) = std::mem::replace(&mut self.state, State::Asleep) else {
-            return;
-        };
+        let State::Awake(hyper) = self.change_state(State::Asleep) else { return };
         let unparsed = hyper.into_parts().read_buf;
         let info = &self.transport.info;
         info.asleep.set(true);
@@ -143,9 +158,11 @@ impl<S: Service> ConnectionTask<S> {
         let adapter =
             Adapter { service: Rc::clone(&self.service), transport: Rc::clone(&self.transport) };
         let hyper = builder.serve_connection(Io(Rc::clone(&self.transport)), adapter);
-        self.state = State::Awake(Box::new(hyper));
+        self.change_state(State::Awake(Box::new(hyper)));
+        let info = &self.transport.info;
         if info.asleep.replace(false) {
-            lane.look_soon(info.key.get());
+            // Its next look may be as far off as a sleeper's.
+            info.lane.look_soon(info.key.get());
         }
     }
 
@@ -162,7 +179,7 @@ impl<S: Service> ConnectionTask<S> {
     fn close(&mut self, linger: Linger) {
         self.transport.info.enter(Phase::Closing);
         self.transport.info.lane.look_soon(self.transport.info.key.get());
-        self.state = State::Closing(linger);
+        self.change_state(State::Closing(linger));
     }
 
     fn poll_asleep(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -197,6 +214,11 @@ impl<S: Service> ConnectionTask<S> {
                 let is_busy = matches!(info.phase(), Phase::Handling | Phase::Responding);
                 if is_busy && !transport.is_read_waiting() {
                     info.lane.look_soon(info.key.get());
+                }
+                let is_one_of_many = info.requests() == 1 && info.lane.awake.get() > AWAKE_FREELY;
+                if is_one_of_many && info.phase() == Phase::Idle && self.can_rest() {
+                    self.rest();
+                    return Poll::Ready(Next::Continue);
                 }
                 Poll::Pending
             }
@@ -289,7 +311,7 @@ impl<S: Service> Future for ConnectionTask<S> {
 impl<S: Service> Drop for ConnectionTask<S> {
     fn drop(&mut self) {
         // The service's future first: what it does when it is dropped may still look at the lane.
-        self.state = State::Closing(Linger::No);
+        self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;
         info.lane.forget(info.key.get());
     }

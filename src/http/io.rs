@@ -9,12 +9,14 @@
 //!   so a batch of pipelined requests is answered with one system call, and nothing of it waits for
 //!   a request that is slower. (hyper's own `pipeline_flush` withholds finished responses, and all
 //!   of a streamed one, for as long as a further request is buffered.) Large writes go straight out.
-//!   A full socket stops hyper at once: beyond `out`, nothing is buffered here.
+//!   A full socket stops hyper at once: beyond `out`, nothing is buffered here. Vectored writes are
+//!   not offered: hyper's bookkeeping for them costs each small response more than the copy, and
+//!   bodies come in slices ([`super::body`]), so that what is copied is small and still cached.
 //! - **`out` is borrowed** from the lane while it has bytes in it: a connection with nothing to
 //!   write owns no write buffer.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -303,29 +305,23 @@ impl Transport {
         written
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut wire = self.wire.borrow_mut();
         let wire = &mut *wire;
         if self.write_blocked.get() {
             ready!(self.poll_flush_wire(wire, cx))?;
         }
-        let total = parts.iter().map(|part| part.len()).sum::<usize>();
-        if wire.out.len() + total > GATHER {
+        if wire.out.len() + bytes.len() > GATHER {
             ready!(self.poll_flush_wire(wire, cx))?;
         }
-        if total <= GATHER {
+        if bytes.len() <= GATHER {
             if wire.out.capacity() == 0 {
                 wire.out = self.info.lane.borrow_buffer();
             }
-            for part in parts {
-                wire.out.extend_from_slice(part);
-            }
-            return Poll::Ready(Ok(total));
+            wire.out.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
         }
-        let written = match parts {
-            [part] => wire.stream.poll_write(cx, part),
-            parts => wire.stream.poll_write_vectored(cx, parts),
-        };
+        let written = wire.stream.poll_write(cx, bytes);
         self.note_write(written)
     }
 
@@ -359,19 +355,7 @@ impl hyper::rt::Write for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
+        self.0.poll_write(cx, bytes)
     }
 
     /// The connection's task flushes when hyper has nothing more to add.

@@ -67,6 +67,8 @@ pub struct HttpLane {
     pub(super) clock: Clock,
     pub(super) ticks: Ticks,
     pub(super) counters: Counters,
+    /// How many connections have HTTP state, and its buffers.
+    pub(super) awake: Cell<usize>,
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) window: Cell<Window>,
     pub(super) protocol: http1::Builder,
@@ -115,6 +117,7 @@ impl HttpLane {
             clock,
             ticks,
             counters: Counters::default(),
+            awake: Cell::new(0),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             window: Cell::new(Window::default()),
             protocol,

@@ -15,10 +15,12 @@
 //!    descriptors. Callbacks added meanwhile wait for the next turn, and between two turns Tokio
 //!    polls its sockets: neither side starves the other.
 //! 5. Another thread's `call_soon_threadsafe` appends to the queue and wakes the turn
-//!    ([`Lane::wake`]): the only way in from outside.
+//!    ([`Lane::wake`]); Rust code of another thread hands over a coroutine ([`LaneHandle`]). These
+//!    are the only ways in from outside.
 //!
 //! The Python side is asyncio's own `SelectorEventLoop` with these seams replaced: `run_forever`,
-//! the selector's wait, and the self-pipe. Its file descriptors sit in an epoll of their own,
+//! the selector's wait, the self-pipe,
+//! and `call_soon` with its handle ([`LoopCore`], [`Handle`]). Its file descriptors sit in an epoll of their own,
 //! whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is closed
 //! and reused leaves nothing behind.
 //!
@@ -33,7 +35,12 @@
 //! `run` returns when the loop was stopped; the runtime, with every task left in it, is dropped by
 //! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task.
 
+mod bare;
+mod handle;
+mod loop_core;
 mod remote;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::cell::{Cell, RefCell};
@@ -49,6 +56,10 @@ use crate::bridge::TaskFactory;
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
+pub use bare::spawn_bare;
+pub use handle::Handle;
+pub use loop_core::LoopCore;
+pub use remote::LaneHandle;
 use remote::Remote;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
@@ -87,6 +98,11 @@ impl Lane {
         self.inner.get().ok_or_else(|| {
             PyRuntimeError::new_err(format!("lane {} belongs to another thread", self.index))
         })
+    }
+
+    /// The lane as other threads reach it.
+    pub fn handle(&self) -> LaneHandle {
+        LaneHandle { index: self.index, remote: self.remote.clone() }
     }
 
     /// The core, once the lane's loop has been set.
@@ -138,13 +154,14 @@ impl Lane {
     }
 
     /// Runs the loop on this lane until it is stopped; `fd` is its selector's descriptor.
-    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>, fd: RawFd) -> PyResult<()> {
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, fd: RawFd) -> PyResult<()> {
         let inner = self.inner()?;
         let runtime = inner.runtime.try_borrow().map_err(|_| closing(self.index))?;
         let runtime = runtime.as_ref().ok_or_else(|| closing(self.index))?;
+        let core = self.core()?;
         let _parks_detach = ParkDetached::enter(py);
-        let outcome = runtime.block_on(turn::run(event_loop, fd, self.remote.clone()));
-        self.remote.clear();
+        let outcome = runtime.block_on(turn::run(event_loop, fd, self.remote.clone(), core));
+        self.remote.end();
         outcome
     }
 
@@ -156,9 +173,11 @@ impl Lane {
     /// Drops the runtime and every task left in it.
     fn close(&self) -> PyResult<()> {
         let inner = self.inner()?;
-        let runtime = inner.runtime.try_borrow_mut().map_err(|_| {
-            PyRuntimeError::new_err(format!("lane {} is running", self.index))
-        })?.take();
+        let runtime = inner
+            .runtime
+            .try_borrow_mut()
+            .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
+            .take();
         inner.core.replace(None);
         drop(runtime);
         Ok(())

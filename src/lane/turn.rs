@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 use tokio::time::Sleep;
 
+use super::LaneCore;
+use super::handle::Handle;
+use super::loop_core::LoopCore;
 use super::remote::Remote;
 use crate::bridge::Turn;
 use crate::python::call::call_no_args;
-use crate::python::context;
 use crate::python::fd::{Watched, watch};
 
 /// asyncio sweeps cancelled timers only in `_run_once`; it gets its chance whenever the heap has
@@ -34,11 +35,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// Drives `event_loop` until it is stopped; `fd` is its selector's descriptor.
 pub(super) async fn run(
-    event_loop: &Bound<'_, PyAny>,
+    event_loop: &Bound<'_, LoopCore>,
     fd: RawFd,
     remote: Arc<Remote>,
+    core: Rc<LaneCore>,
 ) -> PyResult<()> {
-    let driver = LoopDriver::new(event_loop, fd, remote)?;
+    let driver = LoopDriver::new(event_loop, fd, remote, core)?;
     let _entered = driver.turn.enter();
     // A task rather than the root future: Tokio's queue then puts it behind the connections that
     // are ready now, so one turn serves what all of them left.
@@ -50,7 +52,8 @@ pub(super) async fn run(
 struct LoopDriver {
     turn: Rc<Turn>,
     remote: Arc<Remote>,
-    event_loop: Py<PyAny>,
+    core: Rc<LaneCore>,
+    event_loop: Py<LoopCore>,
     selector: Py<PyAny>,
     popleft: Py<PyAny>,
     run_once: Py<PyAny>,
@@ -67,7 +70,12 @@ struct LoopDriver {
 }
 
 impl LoopDriver {
-    fn new(event_loop: &Bound<'_, PyAny>, fd: RawFd, remote: Arc<Remote>) -> PyResult<Self> {
+    fn new(
+        event_loop: &Bound<'_, LoopCore>,
+        fd: RawFd,
+        remote: Arc<Remote>,
+        core: Rc<LaneCore>,
+    ) -> PyResult<Self> {
         let py = event_loop.py();
         let ready = event_loop.getattr(intern!(py, "_ready"))?;
         let now: f64 = event_loop.call_method0(intern!(py, "time"))?.extract()?;
@@ -78,6 +86,7 @@ impl LoopDriver {
                 event_loop.getattr(intern!(py, "_scheduled"))?.unbind(),
             )),
             remote,
+            core,
             run_once: event_loop.getattr(intern!(py, "_run_once"))?.unbind(),
             selector: event_loop.getattr(intern!(py, "_selector"))?.unbind(),
             event_loop: event_loop.clone().unbind(),
@@ -103,9 +112,8 @@ impl LoopDriver {
         }
         let event_loop = self.event_loop.bind(py).clone();
         let timers = self.turn.scheduled(py).len()?;
-        let debug = event_loop.getattr(intern!(py, "_debug"))?.is_truthy()?;
-        if self.fd_pending || timer_due || debug || timers > self.swept_at + TIMERS_BETWEEN_SWEEPS
-        {
+        let debug = self.event_loop.get().is_debugging();
+        if self.fd_pending || timer_due || debug || timers > self.swept_at + TIMERS_BETWEEN_SWEEPS {
             call_no_args(self.run_once.bind(py))?;
             let found = self.selector.bind(py).getattr(intern!(py, "found"))?;
             self.fd_pending = found.is_truthy()?;
@@ -129,16 +137,13 @@ impl LoopDriver {
         let popleft = self.popleft.bind(py);
         for _ in 0..self.turn.ready(py).len()? {
             let handle = call_no_args(popleft)?;
-            if handle.getattr(intern!(py, "_cancelled"))?.is_truthy()? {
+            let Ok(native) = handle.cast::<Handle>() else {
+                // asyncio's own: a timer, a descriptor, or a call from another thread.
+                handle.call_method0(intern!(py, "_run"))?;
                 continue;
-            }
-            let callback = handle.getattr(intern!(py, "_callback"))?;
-            let arguments = handle.getattr(intern!(py, "_args"))?.cast_into::<PyTuple>()?;
-            let context = handle.getattr(intern!(py, "_context"))?;
-            if let Err(error) = context::run(&context, || callback.call1(arguments)) {
-                if error.is_instance_of::<PySystemExit>(py)
-                    || error.is_instance_of::<PyKeyboardInterrupt>(py)
-                {
+            };
+            if let Err(error) = native.get().run(py) {
+                if ends_loop(py, &error) {
                     return Err(error);
                 }
                 self.event_loop.call_method1(
@@ -174,14 +179,25 @@ impl LoopDriver {
     }
 }
 
+/// Whether an exception out of a callback ends the loop rather than being reported.
+pub(super) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
 impl Future for LoopDriver {
     type Output = PyResult<()>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.turn.set_waker(cx.waker());
-        this.remote.set(cx.waker());
-        match Python::attach(|py| this.turn(py, cx)) {
+        let errands = this.remote.begin(cx.waker());
+        let turn = Python::attach(|py| {
+            for errand in errands {
+                errand(py, &this.core);
+            }
+            this.turn(py, cx)
+        });
+        match turn {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
             Ok(Poll::Pending) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),

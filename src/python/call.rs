@@ -44,3 +44,18 @@ pub fn call_no_args<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     }
 }
 
+/// Calls `callable` with one argument.
+///
+/// # Errors
+/// What the callable raises.
+pub fn call_one<'py>(
+    callable: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: both objects are live and the thread is attached; the result is a new reference or
+    // null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_CallOneArg(callable.as_ptr(), argument.as_ptr());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}

@@ -17,10 +17,7 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 ///
 /// # Errors
 /// `RuntimeError` when the context is already entered; else what `body` returns.
-pub fn run<'py, R>(
-    context: &Bound<'py, PyAny>,
-    body: impl FnOnce() -> PyResult<R>,
-) -> PyResult<R> {
+pub fn run<'py, R>(context: &Bound<'py, PyAny>, body: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
     let _entered = Entered::new(context)?;
     body()
 }

@@ -20,15 +20,14 @@ pub fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> St
     let mut result = std::ptr::null_mut();
     // SAFETY: both objects are live and the thread is attached; `result` receives a new
     // reference unless the call says error.
-    let outcome =
-        unsafe { ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &raw mut result) };
+    let outcome = unsafe { ffi::PyIter_Send(coroutine.as_ptr(), value.as_ptr(), &raw mut result) };
     match outcome {
-        // SAFETY: on NEXT and RETURN `result` holds a new reference.
         ffi::PySendResult::PYGEN_NEXT => {
+            // SAFETY: on NEXT `result` holds a new reference.
             Step::Yielded(unsafe { Bound::from_owned_ptr(py, result) })
         }
-        // SAFETY: as above.
         ffi::PySendResult::PYGEN_RETURN => {
+            // SAFETY: on RETURN `result` holds a new reference.
             Step::Returned(unsafe { Bound::from_owned_ptr(py, result) })
         }
         ffi::PySendResult::PYGEN_ERROR => Step::Raised(PyErr::fetch(py)),

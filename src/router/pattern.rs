@@ -111,7 +111,9 @@ impl Pattern {
             rest = &tail[close + 1..];
             if converter == Some(Converter::Path) {
                 if !rest.is_empty() {
-                    return fail(format!("{{{inner}}} takes the rest of the path and must be last"));
+                    return fail(format!(
+                        "{{{inner}}} takes the rest of the path and must be last"
+                    ));
                 }
                 if !tree.ends_with('/') {
                     return fail(format!("{{{inner}}} must follow a '/'"));

@@ -1,6 +1,6 @@
 //! The thread that accepts for several lanes.
 //!
-//! It runs a Tokio runtime of its own and never touches Python, so a lane that is busy in a
+//! It is a bare lane: it never touches Python, so a lane that is busy in a
 //! handler does not hold up connections for the others. A connection goes to the lane with the
 //! fewest; the load counts it from that moment, so the next choice sees it.
 
@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 use futures_util::future::join_all;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use tokio::runtime::Builder;
 
 use super::options::{HttpConfig, listener};
 use super::{LaneServer, Link};
 use crate::http::{Accepted, StopHandle, accept_loop, stop_signal};
+use crate::lane::spawn_bare;
 
 /// Accepts on all listeners and places each connection on the least loaded lane.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -28,6 +28,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// Takes over the listening sockets and the inboxes of the lanes, and starts.
     #[new]
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
     fn new(
         py: Python<'_>,
         fds: Vec<i32>,
@@ -35,28 +36,25 @@ impl Acceptor {
         config: &HttpConfig,
     ) -> PyResult<Self> {
         let listeners = fds.into_iter().map(listener).collect::<PyResult<Vec<_>>>()?;
-        let links: Vec<Link> = lanes.iter().filter_map(|lane| lane.bind(py).get().take_link()).collect();
+        let links: Vec<Link> =
+            lanes.iter().filter_map(|lane| lane.bind(py).get().take_link()).collect();
         if links.is_empty() {
             return Err(PyRuntimeError::new_err("no lane is left to accept for"));
         }
         let (stop, signal) = stop_signal();
         let limits = config.limits.clone();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("treadle-accept".to_owned()).spawn(
-            move || {
-                let accepting = listeners.into_iter().map(|listener| {
-                    accept_loop(listener, limits.clone(), signal.clone(), |accepted| {
-                        place(&links, accepted);
-                    })
-                });
-                // This thread is no lane: it drives its own runtime, and only that.
-                for outcome in runtime.block_on(join_all(accepting)) {
-                    if let Err(error) = outcome {
-                        tracing::error!(target: "treadle", %error, "cannot accept connections");
-                    }
+        let thread = spawn_bare("treadle-accept", move || async move {
+            let accepting = listeners.into_iter().map(|listener| {
+                accept_loop(listener, limits.clone(), signal.clone(), |accepted| {
+                    place(&links, accepted);
+                })
+            });
+            for outcome in join_all(accepting).await {
+                if let Err(error) = outcome {
+                    tracing::error!(target: "treadle", %error, "cannot accept connections");
                 }
-            },
-        )?;
+            }
+        })?;
         Ok(Self { stop, thread: Mutex::new(Some(thread)) })
     }
 

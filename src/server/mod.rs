@@ -96,8 +96,7 @@ impl LaneServer {
     ) -> PyResult<Self> {
         let core = lane.core()?;
         let (table, routes) = table.snapshot(py);
-        let face =
-            AppFace { app, lane: face, find_handler, pump, report, http_exception, submit };
+        let face = AppFace { app, lane: face, find_handler, pump, report, http_exception, submit };
         let options = Rc::new(config.http.clone());
         let limit_body = options.max_body;
         let http = HttpLane::new(core.index, options, config.limits.clone());

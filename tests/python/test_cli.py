@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.cli import RunCli
 from support.gate import SOURCE, Gate
+from support.types import Connect
 
 import treadle
 from treadle import cli
@@ -34,7 +35,9 @@ def refused(run_cli: RunCli, source: str, *args: str, target: str = "main:app") 
     return code, command.stderr
 
 
-def test_run_serves_the_app_of_a_module_in_the_working_directory(run_cli: RunCli, raw) -> None:
+def test_run_serves_the_app_of_a_module_in_the_working_directory(
+    run_cli: RunCli, raw: Connect
+) -> None:
     command = run_cli(HELLO)
     assert raw(command).get("/").body == b'{"hello":"world"}'
     assert command.stop() == 0
@@ -142,6 +145,34 @@ def test_a_signal_during_the_import_is_a_clean_stop(
     command = run_cli(SOURCE + "block()\n", env=gate.env, listens=False)
     gate.arrival()
     assert command.stop(signal.Signals[signame]) == 0
+    assert command.stderr == ""
+
+
+def test_threads_that_the_app_left_running_do_not_keep_the_process(run_cli: RunCli) -> None:
+    source = HELLO + (
+        "import threading, treadle.process\n"
+        "treadle.process.STOP_MARGIN = 0.1\n"
+        "threading.Thread(target=threading.Event().wait, name='poller').start()\n"
+    )
+    command = run_cli(source)
+    assert command.stop() == 1
+    expected = "treadle: the app's threads still run: poller. Leaving without them.\n"
+    assert command.stderr == expected
+
+
+def test_threads_that_end_by_themselves_are_waited_for(run_cli: RunCli, gate: Gate) -> None:
+    source = SOURCE + (
+        "import threading\n"
+        "def work():\n    block()\n    print('worked')\n"
+        "threading.Thread(target=work).start()\n"
+    )
+    command = run_cli(source, env=gate.env)
+    arrival = gate.arrival()
+    command.send()
+    command.wait_refusing()
+    arrival.release()
+    assert command.wait() == 0
+    assert command.rest() == "worked\n"
     assert command.stderr == ""
 
 

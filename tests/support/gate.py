@@ -6,6 +6,7 @@ it with a byte. A connection that the app never leaves tells when its process is
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Self
 
@@ -49,10 +50,8 @@ class Arrival:
 
     def wait_gone(self) -> None:
         """Waits until it left, by itself or because its process ended."""
-        try:
+        with contextlib.suppress(ConnectionResetError):
             assert self._connection.recv(1) == b""
-        except ConnectionResetError:
-            pass
 
     def close(self) -> None:
         self._connection.close()

@@ -1,6 +1,6 @@
 //! The floor: hyper on one Tokio current-thread runtime, fixed bytes for every request.
 //!
-//! Same crates, build profile, allocator and socket options as treadle, and nothing of Python: the
+//! Same crates, build profile and socket options as treadle, and nothing of Python: the
 //! difference between the two is what treadle and the interpreter cost. `baseline PORT` serves on
 //! 127.0.0.1 until it is killed; one thread does everything.
 
@@ -20,23 +20,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const BACKLOG: i32 = 1024;
 const ANSWER: &[u8] = br#"{"message":"hello","n":1}"#;
 
 fn main() -> io::Result<()> {
     let port = std::env::args().nth(1).and_then(|word| word.parse().ok());
     let Some(port) = port else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "usage: baseline PORT",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: baseline PORT"));
     };
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(serve(SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
@@ -72,8 +64,6 @@ async fn converse(stream: TcpStream) {
 
 async fn answer(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::new(Bytes::from_static(ANSWER)));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }

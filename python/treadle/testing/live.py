@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 from treadle.binding import Binding, bind
 from treadle.options import OptionError, Options
 from treadle.process import STOP_MARGIN
+from treadle.server import Server
 
 if TYPE_CHECKING:
     from treadle.app import App
-    from treadle.server import Server
 
 __all__ = ["LiveServer"]
 
@@ -65,11 +65,7 @@ class LiveServer:
     @property
     def address(self) -> tuple[str, int] | str:
         """What to connect a socket to: host and port, or the path of the Unix socket."""
-        binding = self._bound()
-        if binding.path is not None:
-            return binding.path
-        host, port = binding.sockets[0].getsockname()[:2]
-        return host, port
+        return self._bound().address
 
     @property
     def server(self) -> Server:
@@ -87,8 +83,6 @@ class LiveServer:
 
     def start(self) -> None:
         """What entering does."""
-        from treadle.server import Server
-
         if self._used:
             raise RuntimeError("a LiveServer can be entered once")
         self._used = True

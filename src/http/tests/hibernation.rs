@@ -120,3 +120,25 @@ async fn a_client_that_leaves_a_sleeping_connection_is_noticed() {
     drop(client);
     until(|| server.lane.open() == 0).await;
 }
+
+#[tokio::test(flavor = "local")]
+async fn of_many_that_asked_once_few_stay_awake() {
+    let server = Server::start(HttpOptions::default(), echo);
+    // With the start of another request behind the first, which has to stay awake, and without.
+    for (start, rest) in [("", "GET /2"), ("GET /2", "")] {
+        let mut clients = Vec::new();
+        for _ in 0..200 {
+            let mut client = server.connect().await;
+            client.send(format!("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n{start}")).await;
+            assert_eq!(client.response().await.1, "GET /1 ");
+            clients.push(client);
+        }
+        assert!(server.lane.awake.get() < 100 || !start.is_empty());
+        for client in &mut clients {
+            client.send(format!("{rest} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            assert_eq!(client.response().await.1, "GET /2 ");
+        }
+        drop(clients);
+        until(|| server.lane.open() == 0 && server.lane.awake.get() == 0).await;
+    }
+}

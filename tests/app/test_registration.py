@@ -1,0 +1,251 @@
+"""A mistake in a route is told when it is registered, with the handler's file and line."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+
+from treadle import App, Body, Cookie, Header, Query, RegistrationError, Request, Router
+from treadle.testing import TestClient
+
+
+class Item(msgspec.Struct):
+    name: str
+
+
+class Opaque:
+    """Nothing that a text or JSON could be made into."""
+
+
+def kinds(register: Callable[[App | Router], object]) -> list[str]:
+    """What registering says, on an app and on a router."""
+    said = []
+    for target in (App(), Router()):
+        with pytest.raises(RegistrationError) as caught:
+            register(target)
+        said.append(str(caught.value))
+    return said
+
+
+def plain() -> None: ...
+def lacks() -> None: ...
+def one(id: int) -> None: ...
+def star(*args: int) -> None: ...
+def stars(**kwargs: int) -> None: ...
+def two_bodies(a: Item, b: dict) -> None: ...  # type: ignore[type-arg]
+def two_raw(a: bytes, b: bytes) -> None: ...
+def marked_path(id: Annotated[int, Query]) -> None: ...
+def wrong_converter(id: str) -> None: ...
+def opaque_path(id: Opaque) -> None: ...
+def opaque_query(a: Annotated[Opaque, Query]) -> None: ...
+def opaque_body(a: Opaque) -> None: ...
+def opaque_field(a: list[dict[str, Opaque]]) -> None: ...
+def header_list(a: Annotated[list[str], Header]) -> None: ...
+def cookie_list(a: Annotated[list[str], Cookie]) -> None: ...
+def unknown_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def list_path(id: list[int]) -> None: ...
+def undecodable(a: Annotated[dict[bytes, int] | list[int] | set[int], Body]) -> None: ...
+def constrained_wrong(a: Annotated[str, msgspec.Meta(ge=1), Query]) -> None: ...
+
+
+def generator() -> Any:
+    yield b""
+
+
+async def async_generator() -> Any:
+    yield b""
+
+
+async def coroutine() -> None: ...
+
+
+MISTAKES: list[tuple[Callable[..., Any], str, dict[str, Any], str]] = [
+    (lacks, "/{id}", {}, "the path has {id}, but it has no parameter 'id'"),
+    (one, "/{id:integer}", {}, "unknown converter"),
+    (one, "id", {}, "must start with '/'"),
+    (star, "/", {}, "*args takes any number of arguments"),
+    (stars, "/", {}, "**kwargs takes any number of arguments"),
+    (two_bodies, "/", {}, "both 'a' and 'b' are the body"),
+    (two_raw, "/", {}, "both 'a' and 'b' are the body"),
+    (marked_path, "/{id}", {}, "parameter 'id' is in the path and marked as Query(alias=None)"),
+    (wrong_converter, "/{id:int}", {}, "the path says {id:int}, the annotation str"),
+    (opaque_path, "/{id}", {}, "parameter 'id': Opaque cannot be made from text"),
+    (list_path, "/{id}", {}, "parameter 'id': list[int] cannot be made from text"),
+    (opaque_query, "/", {}, "parameter 'a': Opaque cannot be made from text"),
+    (opaque_body, "/", {}, "parameter 'a': Opaque is no type that JSON can be decoded into"),
+    (opaque_field, "/", {}, "parameter 'a': Opaque is no type that JSON can be decoded into"),
+    (undecodable, "/", {}, "parameter 'a': "),
+    (header_list, "/", {}, "parameter 'a': a header has one value, not a list"),
+    (cookie_list, "/", {}, "parameter 'a': a cookie has one value, not a list"),
+    (constrained_wrong, "/", {}, "parameter 'a': "),
+    (unknown_name, "/", {}, "its annotations cannot be read: name 'Nowhere' is not defined"),
+    (generator, "/", {}, "it is a generator: return StreamingResponse(generator) instead"),
+    (async_generator, "/", {}, "it is a generator: return StreamingResponse(generator) instead"),
+    (coroutine, "/", {"offload": True}, "offload=True is for blocking `def` handlers"),
+    *(
+        (plain, "/", {"timeout": timeout}, "timeout must be a positive number")
+        for timeout in (0, -1, float("nan"), float("inf"), 1e300)
+    ),
+    (plain, "/", {"timeout": "soon"}, "must be real number, not str"),
+    *(
+        (plain, "/", {"status": status}, f"status {status} cannot be sent: use 200 to 999")
+        for status in (0, 99, 100, 1000)
+    ),
+    (plain, "/", {"status": 70000}, "70000"),
+    (plain, "/", {"status": "200"}, "'str' object cannot be interpreted as an integer"),
+    (plain, "/", {"limit_body": -1}, "negative"),
+    (plain, "/", {"tiemout": 1}, "tiemout"),
+]
+
+
+@pytest.mark.parametrize(
+    ("handler", "path", "options", "reason"),
+    MISTAKES,
+    ids=lambda value: getattr(value, "__name__", str(value)[:30]),
+)
+def test_a_mistake_is_told_with_the_handlers_file_and_line(
+    handler: Callable[..., Any], path: str, options: dict[str, Any], reason: str
+) -> None:
+    place = f"{__file__}:{handler.__code__.co_firstlineno} {handler.__name__}"
+    for said in kinds(lambda target: target.post(path, **options)(handler)):
+        assert said.startswith(f"{place}: cannot answer POST {path}: ")
+        assert reason in said
+
+
+def test_an_app_goes_on_without_a_route_that_was_refused() -> None:
+    app = App()
+    with pytest.raises(RegistrationError):
+        app.get("/{id}")(lacks)
+    app.get("/{id}")(lambda id: id)
+    with TestClient(app) as client:
+        assert client.get("/x").text == "x"
+
+
+@pytest.mark.parametrize(
+    ("methods", "reason"),
+    [
+        (["GE T"], "GE T is not a method that can be routed"),
+        (["TRACE"], "TRACE is not a method that can be routed"),
+        (["CONNECT"], "CONNECT is not a method that can be routed"),
+        (["BREW"], "BREW is not a method that can be routed"),
+        ([], "it has no methods"),
+        (["GET", "get"], "GET is named twice"),
+    ],
+)
+def test_methods_that_cannot_be_routed_are_told(methods: list[str], reason: str) -> None:
+    for said in kinds(lambda target: target.route("/", methods)(plain)):
+        assert said.startswith(f"{__file__}:{plain.__code__.co_firstlineno} plain: ")
+        assert reason in said
+
+
+def test_methods_are_named_in_any_case() -> None:
+    app = App()
+    app.route("/", ["post", "Put"])(plain)
+    with TestClient(app) as client:
+        assert client.post("/").status_code == 204
+        assert client.put("/").status_code == 204
+
+
+@pytest.mark.parametrize("thing", [None, 7, "handler", Item("x")])
+def test_what_cannot_be_called_is_no_handler(thing: Any) -> None:
+    for said in kinds(lambda target: target.get("/")(thing)):
+        assert said == f"{thing!r} is not callable"
+
+
+def test_the_line_is_that_of_the_function_under_decorators() -> None:
+    @functools.wraps(lacks)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return lacks(*args, **kwargs)
+
+    for said in kinds(lambda target: target.get("/{id}")(wrapper)):
+        assert f"{__file__}:{lacks.__code__.co_firstlineno} lacks" in said
+
+
+def test_a_wrapped_handler_has_the_signature_of_what_it_wraps() -> None:
+    calls = []
+
+    def logged(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            calls.append((args, kwargs))
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    app = App()
+
+    @app.get("/{id}")
+    @logged
+    def handler(id: int, *, q: str = "q") -> list[object]:
+        return [id, q]
+
+    with TestClient(app) as client:
+        assert client.get("/1").json() == [1, "q"]
+    assert calls == [((1,), {"q": "q"})]
+
+
+def test_an_async_wrapper_around_a_plain_function_is_still_awaited() -> None:
+    def plain_function(id: int) -> int:
+        return id
+
+    @functools.wraps(plain_function)
+    async def wrapper(id: int) -> int:
+        return plain_function(id)
+
+    app = App()
+    app.get("/{id}")(wrapper)
+    with TestClient(app) as client:
+        assert client.get("/1").json() == 1
+
+
+def test_a_partial_is_a_handler_with_the_parameters_that_are_left() -> None:
+    def handler(greeting: str, name: str, *, mark: str) -> str:
+        return f"{greeting} {name}{mark}"
+
+    app = App()
+    app.get("/{name}")(functools.partial(handler, "hello", mark="!"))
+    with TestClient(app) as client:
+        assert client.get("/ada").text == "hello ada!"
+
+
+def test_a_mistake_in_a_callable_object_names_its_call() -> None:
+    class Handler:
+        def __call__(self) -> None: ...
+
+    line = Handler.__call__.__code__.co_firstlineno
+    for said in kinds(lambda target: target.get("/{id}")(Handler())):
+        assert f"{__file__}:{line}" in said
+
+
+def test_a_decorator_gives_the_function_back_as_it_was() -> None:
+    app = App()
+
+    @app.get("/")
+    @app.post("/")
+    def handler(request: Request) -> int:
+        return 7
+
+    assert handler(None) == 7  # type: ignore[arg-type]
+    assert repr(app) == "App(2 routes)"
+
+
+@pytest.mark.parametrize("prefix", ["users", "/users/", "/"])
+def test_a_bad_prefix_is_refused(prefix: str) -> None:
+    reason = f"prefix {prefix!r} must start with '/' and must not end with one"
+    with pytest.raises(RegistrationError) as caught:
+        Router(prefix)
+    assert str(caught.value) == reason
+    for target in (App(), Router()):
+        with pytest.raises(RegistrationError) as caught:
+            target.include(Router(), prefix=prefix)
+        assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize("kind", [None, 404, "ValueError", object, ValueError("x")])
+def test_only_an_exception_class_can_have_a_handler(kind: Any) -> None:
+    with pytest.raises(RegistrationError, match="is not an exception class"):
+        App().exception_handler(kind)

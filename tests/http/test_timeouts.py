@@ -1,0 +1,226 @@
+"""Slow clients and slow handlers: what takes too long ends, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Any
+
+import pytest
+from support.hold import Hold
+from support.messages import assert_problem, assert_serves, only_response, request
+from support.raw import Raw
+
+from treadle import App, Request, StreamingResponse
+
+SHORT = 0.1
+"""Seconds of the timeout under test; the clock that watches over it ticks eight times in it."""
+
+
+def app(hold: Hold | None = None) -> App:
+    made = App()
+
+    @made.get("/")
+    def root() -> str:
+        return "hello"
+
+    if hold is None:
+        return made
+
+    @made.get("/held")
+    async def held() -> str:
+        await hold()
+        return "held"
+
+    @made.post("/reads")
+    async def reads(request: Request) -> int:
+        with hold.watched():
+            return len(await request.body())
+
+    @made.post("/typed")
+    async def typed(body: dict[str, int]) -> int:
+        return len(body)
+
+    @made.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def chunks() -> Any:
+            yield "a"
+            await hold()
+            yield "b"
+
+        return StreamingResponse(chunks())
+
+    return made
+
+
+def trickle(connection: Raw, data: bytes) -> None:
+    """Sends a byte every few milliseconds, until all is sent or there is something to read."""
+    before = connection.socket.gettimeout()
+    connection.socket.settimeout(SHORT / 20)
+    with contextlib.suppress(ConnectionError):
+        for byte in data:
+            connection.send(bytes([byte]))
+            with contextlib.suppress(TimeoutError):
+                connection.socket.recv(1, socket.MSG_PEEK)
+                break
+    connection.socket.settimeout(before)
+
+
+# -- heads -----------------------------------------------------------------------------------------
+
+PARTS = {
+    "a word": b"GET",
+    "a request line": b"GET / HTTP/1.1\r\n",
+    "a head without its end": b"GET / HTTP/1.1\r\nHost: a\r\n",
+    "an empty line": b"\r\n",
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_a_head_that_does_not_end_is_408(serve: Any, raw: Any, part: bytes) -> None:
+    connection = raw(serve(app(), timeout_header=SHORT))
+    started = time.monotonic()
+    response = only_response(connection, part)
+    assert_problem(response, 408, "Request Timeout")
+    assert response.header("connection") == "close"
+    assert time.monotonic() - started >= SHORT
+
+
+def test_a_head_that_trickles_in_gains_no_time(serve: Any, raw: Any) -> None:
+    connection = raw(serve(app(), timeout_header=SHORT))
+    started = time.monotonic()
+    trickle(connection, request("GET", "/", "X: " + "x" * 1000))
+    assert connection.response().status == 408
+    assert time.monotonic() - started < 10 * SHORT
+
+
+def test_a_slow_head_behind_a_request_is_408(serve: Any, raw: Any) -> None:
+    connection = raw(serve(app(), timeout_header=SHORT))
+    connection.send(request("GET") + b"GET / HT")
+    assert connection.response().status == 200
+    assert connection.response().status == 408
+    assert connection.is_closed()
+
+
+def test_a_connection_that_never_speaks_is_closed(serve: Any, raw: Any) -> None:
+    connection = raw(serve(app(), timeout_header=SHORT))
+    assert connection.rest().startswith(b"HTTP/1.1 408 ")
+
+
+# -- keep-alive ------------------------------------------------------------------------------------
+
+
+def test_an_idle_connection_is_closed_without_a_word(serve: Any, raw: Any) -> None:
+    connection = raw(serve(app(), timeout_keep_alive=SHORT))
+    assert_serves(connection)
+    started = time.monotonic()
+    assert connection.is_closed()
+    assert time.monotonic() - started >= SHORT / 2
+
+
+def test_a_busy_connection_is_not_idle(serve: Any, raw: Any, hold: Hold) -> None:
+    live = serve(app(hold), timeout_keep_alive=SHORT)
+    busy = raw(live)
+    busy.send(request("GET", "/held"))
+    hold.wait_arrival()
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+    hold.release()
+    assert busy.response().body == b"held"
+    assert_serves(busy)
+
+
+# -- whole requests --------------------------------------------------------------------------------
+
+
+def test_a_handler_that_takes_too_long_is_504_and_cancelled(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    connection = raw(serve(app(hold), timeout_request=SHORT))
+    started = time.monotonic()
+    connection.send(request("GET", "/held"))
+    assert_problem(connection.response(), 504, "Gateway Timeout")
+    assert time.monotonic() - started >= SHORT
+    assert hold.outcome() == "CancelledError"
+
+
+@pytest.mark.parametrize("path", ["/reads", "/typed"])
+def test_a_body_that_does_not_come_is_408(serve: Any, raw: Any, hold: Hold, path: str) -> None:
+    connection = raw(serve(app(hold), timeout_request=SHORT))
+    head = request("POST", path, "Content-Length: 1000")
+    response = only_response(connection, head + b"x")
+    assert_problem(response, 408, "Request Timeout")
+    if path == "/reads":
+        assert hold.outcome() == "CancelledError"
+
+
+def test_a_body_that_trickles_in_gains_no_time(serve: Any, raw: Any, hold: Hold) -> None:
+    connection = raw(serve(app(hold), timeout_request=SHORT))
+    started = time.monotonic()
+    connection.send(request("POST", "/reads", "Content-Length: 1000"))
+    trickle(connection, b"x" * 999)
+    assert connection.response().status == 408
+    assert time.monotonic() - started < 10 * SHORT
+    assert hold.outcome() == "CancelledError"
+
+
+def test_an_answer_that_has_begun_may_take_its_time(serve: Any, raw: Any, hold: Hold) -> None:
+    live = serve(app(hold), timeout_request=SHORT, timeout_keep_alive=SHORT, timeout_header=SHORT)
+    streaming = raw(live)
+    streaming.send(request("GET", "/stream"))
+    hold.wait_arrival()
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+    hold.release()
+    assert streaming.response().body == b"ab"
+
+
+def test_0_is_no_limit(serve: Any, raw: Any, hold: Hold) -> None:
+    live = serve(app(hold), timeout_request=0, timeout_header=0, timeout_keep_alive=SHORT)
+    busy, half = raw(live), raw(live)
+    busy.send(request("GET", "/held"))
+    half.send(b"GET / HTTP/1.1\r\n")
+    hold.wait_arrival()
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+    hold.release()
+    assert busy.response().body == b"held"
+    half.send(b"Host: a\r\n\r\n")
+    assert half.response().status == 200
+
+
+def test_all_of_it_is_on_unless_turned_off(serve: Any) -> None:
+    options = serve(app()).options
+    assert (options.timeout_header, options.timeout_keep_alive, options.timeout_request) == (
+        10.0,
+        75.0,
+        60.0,
+    )
+
+
+# -- many slow ones --------------------------------------------------------------------------------
+
+
+def test_half_open_heads_keep_nobody_waiting_and_are_reaped(serve: Any, raw: Any) -> None:
+    live = serve(app(), timeout_header=1.0)
+    half_open = [raw(live) for _ in range(1000)]
+    started = time.monotonic()
+    for connection in half_open:
+        connection.send(b"GET / HTTP/1.1\r\nX: ")
+    waits = []
+    for _ in range(20):
+        before = time.monotonic()
+        assert_serves(raw(live))
+        waits.append(time.monotonic() - before)
+    assert sorted(waits)[10] < 0.1
+    for connection in half_open:
+        assert connection.rest().startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < 5.0
+    assert_serves(raw(live))

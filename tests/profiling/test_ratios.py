@@ -1,0 +1,108 @@
+from collections.abc import Callable
+
+import pytest
+
+from profiling.interpreters import Interpreter
+from profiling.ratios import LANES, MEMORY, PAIRS, ROWS, STARTUP, Pair
+from profiling.results import Sample
+
+MakeSample = Callable[..., Sample]
+
+FREE_THREADED, GIL = Interpreter.FREE_THREADED, Interpreter.GIL
+
+
+def row(name: str) -> Pair:
+    return next(pair for pair in PAIRS if pair.name == name)
+
+
+def test_the_table_asks_what_was_promised() -> None:
+    asked = {pair.name: pair.at_least for pair in PAIRS}
+    assert asked == {
+        "async-to-sync": 0.97,
+        "sync-to-hyper": 0.95,
+        "sleep0-to-sync": 0.75,
+        "sync-to-turboapi": 1.5,
+        "async-to-turboapi": 1.8,
+        "sleep0-to-turboapi": 2.5,
+        "async-to-granian": 1.8,
+        "async-to-fastapi": 11.0,
+        "pipelined-sync-to-hyper": 0.6,
+        "pipelined-async-to-sync": 0.55,
+        "items-to-plain": 0.8,
+    }
+    assert (LANES.at_least, MEMORY.at_most, STARTUP.at_most) == (1.9, 10.0, 150.0)
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_a_pair_is_judged_by_the_median_of_its_rounds(make_sample: MakeSample) -> None:
+    samples = []
+    for turn, (above, below) in enumerate([(97.0, 100.0), (60.0, 61.0), (50.0, 100.0)]):
+        for scenario, rate in (("/async", above), ("/sync", below)):
+            samples.append(
+                make_sample("treadle 3.14t", scenario, rate, turn=turn, row="async-to-sync")
+            )
+    verdict = row("async-to-sync").judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.measured == pytest.approx(0.97)
+    assert verdict.reached
+    assert len(verdict.rounds) == 3
+
+
+def test_what_was_measured_for_another_row_is_not_mixed_in(make_sample: MakeSample) -> None:
+    samples = [
+        make_sample("treadle 3.14t", "/async", 90.0, row="async-to-sync"),
+        make_sample("treadle 3.14t", "/sync", 100.0, row="async-to-sync"),
+        make_sample("treadle 3.14t", "/sync", 10.0, row="sync-to-hyper"),
+        make_sample("treadle 3.14t", "/sync", 10.0),
+    ]
+    verdict = row("async-to-sync").judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.measured == pytest.approx(0.9)
+    assert not verdict.reached
+
+
+def test_the_ratio_by_cpu_is_how_much_less_the_numerator_costs(make_sample: MakeSample) -> None:
+    samples = [
+        make_sample("treadle 3.14t", "/sync", 150.0, row="sync-to-turboapi", cpu_us=6.0),
+        make_sample("turboapi 3.14t", "/sync", 95.0, row="sync-to-turboapi", cpu_us=12.0),
+    ]
+    verdict = row("sync-to-turboapi").judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.by_cpu == pytest.approx(2.0)
+
+
+def test_the_baseline_stands_beside_both_interpreters(make_sample: MakeSample) -> None:
+    samples = [
+        make_sample("treadle 3.14", "/sync", 95.0, row="sync-to-hyper"),
+        make_sample("baseline", "/sync", 100.0, row="sync-to-hyper"),
+    ]
+    verdict = row("sync-to-hyper").judge(samples, GIL)
+    assert verdict is not None
+    assert verdict.measured == pytest.approx(0.95)
+
+
+def test_a_row_without_its_rival_has_no_verdict(make_sample: MakeSample) -> None:
+    alone = [make_sample("treadle 3.14", "/sync", 95.0, row="sync-to-turboapi")]
+    assert row("sync-to-turboapi").judge(alone, GIL) is None
+    assert row("sync-to-turboapi").judge(alone, FREE_THREADED) is None
+    assert row("async-to-sync").judge([], FREE_THREADED) is None
+
+
+def test_scaling_compares_two_lanes_with_one(make_sample: MakeSample) -> None:
+    samples = [
+        make_sample("treadle 3.14t", "/cpu", 15_000.0, row="lanes", lanes=2),
+        make_sample("treadle 3.14t", "/cpu", 7_500.0, row="lanes", lanes=1),
+    ]
+    verdict = LANES.judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.measured == 2.0
+    assert LANES.judge(samples, GIL) is None
+
+
+def test_a_ceiling_is_reached_from_below() -> None:
+    below, above = MEMORY.judge([9.0, 9.5, 30.0], GIL), MEMORY.judge([10.1], GIL)
+    assert below is not None
+    assert above is not None
+    assert below.reached
+    assert not above.reached
+    assert MEMORY.judge([], GIL) is None
