@@ -28,6 +28,8 @@ pub mod lane;
 pub mod python;
 pub mod router;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use pyo3::prelude::*;
 
@@ -53,6 +55,8 @@ mod _treadle {
         crate::server::install_logging();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let flags: String = module.py().import("sys")?.getattr("abiflags")?.extract()?;
+        // A panic reaches Python as this; it is made here so that it can be named before the first.
+        module.add("PanicException", module.py().get_type::<pyo3::panic::PanicException>())?;
         module.add("FREE_THREADED", flags.contains('t'))?;
         module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
     }

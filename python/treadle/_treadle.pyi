@@ -27,6 +27,7 @@ __all__ = [
     "Lane",
     "LaneServer",
     "LoopCore",
+    "PanicException",
     "Param",
     "RedirectResponse",
     "Request",
@@ -43,6 +44,9 @@ FREE_THREADED: bool
 """Whether the running interpreter is the free-threaded build."""
 BUILD_PROFILE: str
 """`release` or `debug`."""
+
+class PanicException(BaseException):
+    """A panic of native code, as the Python code that called it meets it."""
 
 type _HeaderSource = Headers | Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -309,6 +313,7 @@ class LaneServer:
         pump: Callable[..., Any],
         report: Callable[..., None],
         http_exception: type[BaseException],
+        disconnect: type[BaseException],
         submit: Callable[..., Future[Any]],
     ) -> Self: ...
     def listen(self, fds: list[int]) -> None: ...

@@ -38,7 +38,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._lane_fd = selector.fileno()
         asyncio.SelectorEventLoop.__init__(self, selector)
         self._note_ready(self._ready.append)  # type: ignore[attr-defined]
-        lane.attach_loop(self)
+        try:
+            lane.attach_loop(self)
+        except BaseException:  # on another thread than the lane's
+            asyncio.SelectorEventLoop.close(self)
+            raise
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""

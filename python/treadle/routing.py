@@ -92,9 +92,7 @@ class Declared:
 def check_prefix(prefix: str) -> None:
     """Raises RegistrationError for what cannot stand before a path."""
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-        raise RegistrationError(
-            f"prefix {prefix!r} must start with '/' and must not end with one"
-        )
+        raise RegistrationError(f"prefix {prefix!r} must start with '/' and must not end with one")
 
 
 class _Decorator(Protocol):
@@ -144,9 +142,7 @@ class Routes:
         """Registers an OPTIONS handler, in place of the automatic answer."""
         return self._decorator(path, ("OPTIONS",), options)
 
-    def _decorator(
-        self, path: str, methods: tuple[str, ...], options: RouteOptions
-    ) -> _Decorator:
+    def _decorator(self, path: str, methods: tuple[str, ...], options: RouteOptions) -> _Decorator:
         # Annotations of a handler defined inside a function may name that function's locals.
         frame = sys._getframe(2)
         caller_locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)

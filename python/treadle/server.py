@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from treadle._treadle import Acceptor, HttpConfig, LaneServer
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
-from treadle.exceptions import HTTPException, StartupError
+from treadle.exceptions import ClientDisconnect, HTTPException, StartupError
 from treadle.lane import Lane
 from treadle.loop import EventLoop
 from treadle.streaming import pump
@@ -248,6 +248,7 @@ class _LaneThread(threading.Thread):
             pump=pump,
             report=report,
             http_exception=HTTPException,
+            disconnect=ClientDisconnect,
             submit=self.server.pool.submit,
         )
 

@@ -109,7 +109,7 @@ def _function(handler: Handler) -> Any:
         function = function.func
     if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
         return function
-    return getattr(type(function), "__call__", function)
+    return type(function).__call__
 
 
 def _hints(handler: Handler, caller_locals: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def _marker(hint: Any) -> tuple[Any, Any]:
         else:
             rest.append(item)
     if rest:
-        base = typing.Annotated[(base, *rest)]  # type: ignore[assignment]
+        base = typing.Annotated[(base, *rest)]
     return base, marker
 
 

@@ -330,7 +330,7 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
                 .filter(|(name, _)| *name == param.alias)
                 .map(|(_, value)| value);
             if !param.list {
-                return match values.last() {
+                return match values.next() {
                     Some(text) => param.scalar.convert(py, &text),
                     None => Ok(default("missing")),
                 };

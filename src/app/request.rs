@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, Version};
@@ -39,6 +39,8 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// The other end; `None` on a Unix socket.
     pub client: Option<SocketAddr>,
+    /// Parameters of the path, raw, where somebody may ask for them.
+    pub path_params: OnceLock<Vec<(String, String)>>,
     /// Unique in the process, for logs.
     pub id: u64,
 }
@@ -71,8 +73,12 @@ pub enum BodyState {
     Unread(RequestBody),
     /// Read, and kept.
     Bytes(Bytes),
-    /// Being read, or handed to a stream.
+    /// Being read.
     Taken,
+    /// Handed to a stream, which takes it from here chunk by chunk.
+    Streaming(RequestBody),
+    /// The request was answered: the connection has gone on to the next.
+    Gone,
 }
 
 struct Lane {
@@ -85,7 +91,6 @@ struct Lane {
 pub struct Request {
     head: Arc<RequestHead>,
     lane: LaneBound<Lane>,
-    path_params: Vec<(String, String)>,
     /// The application.
     #[pyo3(get)]
     app: Py<PyAny>,
@@ -103,7 +108,6 @@ impl Request {
     #[allow(clippy::too_many_arguments, reason = "one constructor, called in one place")]
     pub fn new(
         head: Arc<RequestHead>,
-        path_params: Vec<(String, String)>,
         body: BodyState,
         event_loop: Py<PyAny>,
         app: Py<PyAny>,
@@ -113,7 +117,6 @@ impl Request {
         Self {
             head,
             lane: LaneBound::new(Lane { event_loop, body }),
-            path_params,
             app,
             lane_face: lane,
             headers: PyOnceLock::new(),
@@ -138,6 +141,17 @@ impl Request {
         }
     }
 
+    /// The request was answered: what was not read of its body is given up, or the connection
+    /// would wait for its reader.
+    pub fn release_body(&self) {
+        if let Some(lane) = self.lane.get() {
+            let mut body = lane.body.borrow_mut();
+            if matches!(*body, BodyState::Unread(_) | BodyState::Streaming(_)) {
+                *body = BodyState::Gone;
+            }
+        }
+    }
+
     fn lane(&self) -> PyResult<&Lane> {
         self.lane.get().ok_or_else(|| {
             PyRuntimeError::new_err("the body of a request can be read on its own lane only")
@@ -152,21 +166,35 @@ impl Request {
         let lane = self.lane()?;
         let body = lane.body.clone();
         into_awaitable(py, lane.event_loop.bind(py), async move {
-            let taken = body.replace(BodyState::Taken);
-            let bytes = match taken {
-                BodyState::Bytes(bytes) => bytes,
-                BodyState::Taken => {
-                    return Err(PyRuntimeError::new_err("the body is being read already"));
+            let mut unread = match body.replace(BodyState::Taken) {
+                BodyState::Unread(unread) => unread,
+                BodyState::Bytes(bytes) => {
+                    body.replace(BodyState::Bytes(bytes.clone()));
+                    return Python::attach(|py| convert(py, &bytes));
                 }
-                BodyState::Unread(mut unread) => match unread.read_all().await {
-                    Ok(bytes) => bytes,
-                    Err(error) => return Err(Python::attach(|py| body_error(py, error))),
-                },
+                other => {
+                    let gone = matches!(other, BodyState::Gone);
+                    body.replace(other);
+                    return Err(unreadable(gone));
+                }
+            };
+            let bytes = match unread.read_all().await {
+                Ok(bytes) => bytes,
+                Err(error) => return Err(Python::attach(|py| body_error(py, error))),
             };
             body.replace(BodyState::Bytes(bytes.clone()));
             Python::attach(|py| convert(py, &bytes))
         })
     }
+}
+
+/// Why there is no body to read any more.
+fn unreadable(gone: bool) -> PyErr {
+    PyRuntimeError::new_err(if gone {
+        "the request was answered: its body is gone"
+    } else {
+        "the body is being read already"
+    })
 }
 
 /// A failed body as the exception that gives the right answer when nobody catches it.
@@ -181,7 +209,10 @@ fn body_error(py: Python<'_>, error: BodyError) -> PyErr {
             }
         };
         let class = HTTP_EXCEPTION.import(py, "treadle.exceptions", "HTTPException")?;
-        Ok(PyErr::from_value(class.call1((status, detail))?))
+        // What follows on the connection cannot be told from the rest of this body.
+        let headers = PyDict::new(py);
+        headers.set_item("connection", "close")?;
+        Ok(PyErr::from_value(class.call1((status, detail, headers))?))
     };
     raise().unwrap_or_else(|error| error)
 }
@@ -262,7 +293,7 @@ impl Request {
     #[getter]
     fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let params = PyDict::new(py);
-        for (name, raw) in &self.path_params {
+        for (name, raw) in self.head.path_params.get().into_iter().flatten() {
             let text = percent_encoding::percent_decode_str(raw).decode_utf8_lossy();
             params.set_item(name, text)?;
         }
@@ -310,12 +341,27 @@ impl Request {
     }
 
     /// Async iterator over the body's chunks (bytes), as they come; at most the body limit.
-    fn stream(&self) -> PyResult<BodyStream> {
+    fn stream(&self, py: Python<'_>) -> PyResult<BodyStream> {
         let lane = self.lane()?;
+        let taken = lane.body.replace(BodyState::Taken);
+        let (next, kept) = match taken {
+            BodyState::Unread(unread) | BodyState::Streaming(unread) => {
+                (BodyState::Streaming(unread), None)
+            }
+            // Read before: the stream is of the kept bytes.
+            BodyState::Bytes(bytes) => (BodyState::Bytes(bytes.clone()), Some(bytes)),
+            other => {
+                let gone = matches!(other, BodyState::Gone);
+                lane.body.replace(other);
+                return Err(unreadable(gone));
+            }
+        };
+        lane.body.replace(next);
         Ok(BodyStream {
             lane: LaneBound::new(StreamLane {
-                event_loop: Python::attach(|py| lane.event_loop.clone_ref(py)),
-                body: Rc::new(RefCell::new(lane.body.replace(BodyState::Taken))),
+                event_loop: lane.event_loop.clone_ref(py),
+                body: lane.body.clone(),
+                kept: Rc::new(RefCell::new(kept)),
             }),
         })
     }
@@ -337,7 +383,10 @@ fn bad_request(py: Python<'_>, detail: &str) -> PyErr {
 
 struct StreamLane {
     event_loop: Py<PyAny>,
+    /// The request's own, so that it is given up with the answer.
     body: Rc<RefCell<BodyState>>,
+    /// The whole body, where it was read before.
+    kept: Rc<RefCell<Option<Bytes>>>,
 }
 
 /// The chunks of a request's body, as they arrive.
@@ -356,21 +405,35 @@ impl BodyStream {
         let lane = self.lane.get().ok_or_else(|| {
             PyRuntimeError::new_err("the body of a request can be read on its own lane only")
         })?;
-        let body = lane.body.clone();
+        let (body, kept) = (lane.body.clone(), lane.kept.clone());
         into_awaitable(py, lane.event_loop.bind(py), async move {
+            let bytes =
+                |data: &Bytes| Ok(Python::attach(|py| PyBytes::new(py, data).into_any().unbind()));
+            if let Some(whole) = kept.take().filter(|whole| !whole.is_empty()) {
+                return bytes(&whole);
+            }
             let mut unread = match body.replace(BodyState::Taken) {
-                BodyState::Unread(unread) => unread,
-                BodyState::Bytes(bytes) if !bytes.is_empty() => {
-                    return Ok(Python::attach(|py| PyBytes::new(py, &bytes).into_any().unbind()));
+                BodyState::Streaming(unread) => unread,
+                other => {
+                    let gone = matches!(other, BodyState::Gone);
+                    let done = matches!(other, BodyState::Bytes(_));
+                    body.replace(other);
+                    return Err(if done {
+                        PyStopAsyncIteration::new_err(())
+                    } else {
+                        unreadable(gone)
+                    });
                 }
-                _ => return Err(PyStopAsyncIteration::new_err(())),
             };
             match unread.chunk().await {
-                None => Err(PyStopAsyncIteration::new_err(())),
+                None => {
+                    body.replace(BodyState::Streaming(unread));
+                    Err(PyStopAsyncIteration::new_err(()))
+                }
                 Some(Err(error)) => Err(Python::attach(|py| body_error(py, error))),
                 Some(Ok(data)) => {
-                    body.replace(BodyState::Unread(unread));
-                    Ok(Python::attach(|py| PyBytes::new(py, &data).into_any().unbind()))
+                    body.replace(BodyState::Streaming(unread));
+                    bytes(&data)
                 }
             }
         })

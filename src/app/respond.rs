@@ -114,7 +114,8 @@ fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> http::Respo
     // The connection frames the message; a handler's own idea of it could only be wrong.
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);
-    if headers.get(CONNECTION).is_some_and(|value| value != "close") {
+    if headers.get(CONNECTION).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"close"))
+    {
         headers.remove(CONNECTION);
     }
     let mut response = http::Response::new(full(body));

@@ -8,6 +8,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::python::call::call_one;
 use crate::python::coroutine::{Step, send};
 use crate::python::lane_bound::LaneBound;
 
@@ -64,7 +65,7 @@ impl Driver {
                     Step::Returned(value) => Ok(value),
                     Step::Raised(error) => Err(error),
                 },
-                Some(error) => match current.call_method1(pyo3::intern!(py, "throw"), (error,)) {
+                Some(error) => match throw(&current, error.bind(py)) {
                     Ok(value) => return Ok(Some(value.unbind())),
                     Err(raised) => match stop_value(py, &raised)? {
                         Some(value) => Ok(value),
@@ -87,6 +88,14 @@ impl Driver {
             }
         }
     }
+}
+
+/// Throws `error` into a coroutine.
+fn throw<'py>(
+    coroutine: &Bound<'py, PyAny>,
+    error: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    call_one(&coroutine.getattr(pyo3::intern!(coroutine.py(), "throw"))?, error)
 }
 
 /// The value of a `StopIteration`; `None` for any other exception.

@@ -15,7 +15,7 @@ use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
 use crate::bridge::{Completion, Next, after_python, cancel, is_cancelled};
-use crate::http::{Body, channel, problem};
+use crate::http::{Body, channel, closing_problem, problem};
 
 /// What the Task is running.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub(super) struct Call {
     kept: RefCell<Option<Py<PyAny>>>,
     outlet: RefCell<Option<Outlet>>,
     ended: Cell<bool>,
+    /// The exception whose handler the Task runs now.
+    rescued: RefCell<Option<PyErr>>,
 }
 
 impl Call {
@@ -66,6 +68,7 @@ impl Call {
             kept: RefCell::new(None),
             outlet: RefCell::new(None),
             ended: Cell::new(false),
+            rescued: RefCell::new(None),
         }
     }
 
@@ -74,6 +77,11 @@ impl Call {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// The next coroutine of the Task is an exception handler, called for `first`.
+    pub(super) fn rescue(&self, first: PyErr) {
+        self.rescued.replace(Some(first));
     }
 
     /// Answers with the head of a stream; gives the coroutine that sends its chunks.
@@ -116,7 +124,14 @@ impl Call {
             return Next::Raise(error);
         }
         if !client_left {
-            self.dispatcher.report(py, &self.plan, &self.head, error);
+            if self.response.borrow().is_some() {
+                // Not even the head went out: this can still be said as it should be.
+                self.dispatcher.report(py, &self.plan, &self.head, error);
+                let response = closing_problem(StatusCode::INTERNAL_SERVER_ERROR);
+                self.response.replace(Some(response));
+            } else {
+                self.dispatcher.report(py, &self.plan, &self.head, error);
+            }
         }
         Next::Done
     }
@@ -151,14 +166,25 @@ impl Call {
             }
             return Next::Raise(error);
         }
-        let conclusion =
-            self.dispatcher.conclude(py, &self.plan, &self.head, self.request.as_ref(), outcome);
+        let conclusion = match self.rescued.take() {
+            Some(first) => {
+                self.dispatcher.conclude_handler(py, &self.plan, &self.head, outcome, first)
+            }
+            None => {
+                let request = self.request.as_ref();
+                self.dispatcher.conclude(py, &self.plan, &self.head, request, outcome)
+            }
+        };
         match conclusion {
             Conclusion::Reply(response) => {
                 self.answer(response);
                 Next::Done
             }
             Conclusion::Await(coroutine) => Next::Await(coroutine),
+            Conclusion::Rescue(coroutine, first) => {
+                self.rescue(first);
+                Next::Await(coroutine)
+            }
             Conclusion::Stream(head, iterator) => match self.stream(py, head, &iterator) {
                 Ok(pump) => Next::Await(pump),
                 Err(error) => {
@@ -177,6 +203,9 @@ impl Call {
         if !self.ended.replace(true) {
             let running = &self.dispatcher.core.running;
             running.set(running.get().saturating_sub(1));
+        }
+        if let Some(request) = &self.request {
+            request.get().release_body();
         }
         drop(self.kept.take());
     }

@@ -10,7 +10,8 @@ use super::call::Call;
 use super::{Answer, Dispatcher};
 use crate::app::{BodyState, Plan, Reply, Request, RequestHead};
 use crate::bridge::is_cancelled;
-use crate::http::{Body, channel, problem};
+use crate::http::{Body, channel, closing_problem, problem};
+use crate::python::call::vectorcall;
 use crate::python::coroutine::is_coroutine;
 
 /// What is left to do after a handler ended.
@@ -19,9 +20,10 @@ pub(super) enum Conclusion {
     Reply(http::Response<Body>),
     /// Send the head, then the chunks of the iterator.
     Stream(http::Response<()>, Py<PyAny>),
-    /// Run this coroutine for the answer: an async exception handler, or what a sync handler
-    /// returned.
+    /// Run this coroutine for the answer: a sync handler returned it.
     Await(Py<PyAny>),
+    /// Run this coroutine of an exception handler for the answer to that exception.
+    Rescue(Py<PyAny>, PyErr),
 }
 
 /// The head of a stream that is not wanted: HEAD asks for it alone, the iterator stays unstarted.
@@ -57,15 +59,78 @@ impl Dispatcher {
         };
         match self.handle(py, head, request, &error) {
             Ok(Some(conclusion)) => conclusion,
-            Ok(None) => Conclusion::Reply(self.failed(py, plan, head, error)),
+            Ok(None) => Conclusion::Reply(self.unhandled(py, plan, head, error)),
+            Err(second) => Conclusion::Reply(self.second(py, plan, head, second, error)),
+        }
+    }
+
+    /// What an exception handler came to that was awaited for `first`.
+    pub(super) fn conclude_handler(
+        &self,
+        py: Python<'_>,
+        plan: &Plan,
+        head: &Arc<RequestHead>,
+        outcome: PyResult<Bound<'_, PyAny>>,
+        first: PyErr,
+    ) -> Conclusion {
+        match outcome.and_then(|result| self.encoder.reply(&result, None)) {
+            Ok(Reply::Whole(response)) => Conclusion::Reply(response),
+            Ok(Reply::Stream(response, iterator)) => Conclusion::Stream(response, iterator),
+            Err(second) => Conclusion::Reply(self.second(py, plan, head, second, first)),
+        }
+    }
+
+    /// The answer when the handler of `first` raised `second`: no handler is asked again.
+    fn second(
+        &self,
+        py: Python<'_>,
+        plan: &Plan,
+        head: &Arc<RequestHead>,
+        second: PyErr,
+        first: PyErr,
+    ) -> http::Response<Body> {
+        if second.value(py).as_ptr() != first.value(py).as_ptr()
+            && second.value(py).getattr(intern!(py, "__context__")).is_ok_and(|c| c.is_none())
+        {
+            second.set_context(py, Some(first));
+        }
+        self.unhandled(py, plan, head, second)
+    }
+
+    /// The answer that an exception itself stands for; 500 for any other.
+    fn unhandled(
+        &self,
+        py: Python<'_>,
+        plan: &Plan,
+        head: &Arc<RequestHead>,
+        error: PyErr,
+    ) -> http::Response<Body> {
+        let value = error.value(py);
+        let own = || -> PyResult<Option<http::Response<Body>>> {
+            if value.is_instance(self.face.disconnect.bind(py))? {
+                // Nobody is left to read an answer, and nothing went wrong here.
+                return Ok(Some(closing_problem(StatusCode::BAD_REQUEST)));
+            }
+            if !value.is_instance(self.face.http_exception.bind(py))? {
+                return Ok(None);
+            }
+            let response = value.call_method0(intern!(py, "response"))?;
+            Ok(match self.encoder.reply(&response, None)? {
+                Reply::Whole(response) => Some(response),
+                Reply::Stream(..) => None,
+            })
+        };
+        match own() {
+            Ok(Some(response)) => response,
+            Ok(None) => self.failed(py, plan, head, error),
             Err(second) => {
                 second.set_context(py, Some(error));
-                Conclusion::Reply(self.failed(py, plan, head, second))
+                self.failed(py, plan, head, second)
             }
         }
     }
 
-    /// The answer of the exception's handler, or of an exception that is itself an answer.
+    /// What the exception's handler, if it has one, makes of it.
     fn handle(
         &self,
         py: Python<'_>,
@@ -73,47 +138,27 @@ impl Dispatcher {
         request: Option<&Py<Request>>,
         error: &PyErr,
     ) -> PyResult<Option<Conclusion>> {
+        let Some(find) = &self.face.find_handler else {
+            return Ok(None);
+        };
         let value = error.value(py);
-        if let Some(find) = &self.face.find_handler {
-            let handler = find.call1(py, (value,))?;
-            if !handler.is_none(py) {
-                let request = match request {
-                    Some(request) => request.clone_ref(py),
-                    None => self.late_request(py, head)?,
-                };
-                let result = handler.bind(py).call1((request, value))?;
-                if is_coroutine(&result) {
-                    return Ok(Some(Conclusion::Await(result.unbind())));
-                }
-                return Ok(Some(match self.encoder.reply(&result, None)? {
-                    Reply::Whole(response) => Conclusion::Reply(response),
-                    Reply::Stream(head, iterator) => Conclusion::Stream(head, iterator),
-                }));
-            }
-        }
-        if !value.is_instance(self.face.http_exception.bind(py))? {
+        let handler = find.call1(py, (value,))?;
+        if handler.is_none(py) {
             return Ok(None);
         }
-        let response = value.call_method0(intern!(py, "response"))?;
-        Ok(match self.encoder.reply(&response, None)? {
-            Reply::Whole(response) => Some(Conclusion::Reply(response)),
-            Reply::Stream(..) => None,
-        })
-    }
-
-    /// A request object for an exception handler of a route that does not ask for one.
-    fn late_request(&self, py: Python<'_>, head: &Arc<RequestHead>) -> PyResult<Py<Request>> {
-        Py::new(
-            py,
-            Request::new(
-                head.clone(),
-                Vec::new(),
-                BodyState::Taken,
-                self.core.tasks.event_loop().clone_ref(py),
-                self.face.app.clone_ref(py),
-                self.face.lane.clone_ref(py),
-            ),
-        )
+        let request = match request {
+            Some(request) => request.clone_ref(py),
+            None => self.request(py, head, BodyState::Gone)?,
+        };
+        let arguments = [request.into_any(), value.clone().into_any().unbind()];
+        let result = vectorcall(handler.bind(py), &arguments, None)?;
+        if is_coroutine(&result) {
+            return Ok(Some(Conclusion::Rescue(result.unbind(), error.clone_ref(py))));
+        }
+        Ok(Some(match self.encoder.reply(&result, None)? {
+            Reply::Whole(response) => Conclusion::Reply(response),
+            Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
+        }))
     }
 
     /// 500, with the traceback in the log and nothing of it in the answer.
@@ -159,8 +204,18 @@ impl Dispatcher {
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Answer {
         match self.conclude(py, plan, &head, request.as_ref(), outcome) {
-            Conclusion::Reply(response) => Answer::ready(response),
+            Conclusion::Reply(response) => {
+                if let Some(request) = &request {
+                    request.get().release_body();
+                }
+                Answer::ready(response)
+            }
             Conclusion::Await(coroutine) => self.start(py, plan, head, request, coroutine),
+            Conclusion::Rescue(coroutine, first) => {
+                let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+                call.rescue(first);
+                self.launch(py, call, coroutine)
+            }
             Conclusion::Stream(response, iterator) => {
                 let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
                 match call.stream(py, response, &iterator) {

@@ -27,7 +27,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Method, StatusCode};
@@ -64,6 +64,8 @@ pub struct AppFace {
     pub report: Py<PyAny>,
     /// The class of exceptions that are answers.
     pub http_exception: Py<PyAny>,
+    /// The class of "the client left".
+    pub disconnect: Py<PyAny>,
     /// `submit(job) -> future` of the thread pool.
     pub submit: Py<PyAny>,
 }
@@ -132,10 +134,10 @@ impl Dispatcher {
                 Peer::Tcp(address) => Some(address),
                 Peer::Unix => None,
             },
+            path_params: OnceLock::new(),
             id: self.next_id(),
         });
-        let path = head.uri.path();
-        let (index, params) = match self.table.find(&head.method, path) {
+        let (index, params) = match self.table.find(&head.method, head.uri.path()) {
             Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
                 (value, params)
             }
@@ -149,46 +151,82 @@ impl Dispatcher {
         if declares_more_than(&incoming, limit) {
             return Answer::ready(problem(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        if plan.takes_nothing() {
-            return self.invoke(py, plan, head, None, Vec::new());
+        let answer = if plan.takes_nothing() {
+            self.invoke(py, plan, head.clone(), None, Vec::new())
+        } else {
+            let unread = RequestBody::new(incoming, connection, limit);
+            self.prepare(py, plan, &head, &params, unread)
+        };
+        match plan.timeout {
+            Some(limit) if !matches!(answer, Answer::Ready(_)) => {
+                // The route's own time replaces the server's, which may be shorter.
+                connection.set_request_timeout(None);
+                Answer::Later(Box::pin(async move {
+                    match tokio::time::timeout(limit, answer).await {
+                        Ok(response) => response,
+                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT),
+                    }
+                }))
+            }
+            _ => answer,
         }
-        let path_params = named(&params);
-        let unread = RequestBody::new(incoming, connection, limit);
-        if plan.needs_request() {
-            let owned = path_params
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect();
-            let request = Request::new(
-                head.clone(),
-                owned,
-                BodyState::Unread(unread),
-                self.core.tasks.event_loop().clone_ref(py),
-                self.face.app.clone_ref(py),
-                self.face.lane.clone_ref(py),
-            );
-            let request = match Py::new(py, request) {
-                Ok(request) => request,
-                Err(error) => return Answer::ready(self.failed(py, plan, &head, error)),
-            };
-            return match self.arguments(py, plan, &path_params, &head, Some(&request)) {
+    }
+
+    /// Makes the arguments, then calls the handler, or reads the body first.
+    fn prepare(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        head: &Arc<RequestHead>,
+        params: &PathParams<'_, '_>,
+        unread: RequestBody,
+    ) -> Answer {
+        if !params.is_empty() && (plan.needs_request() || self.face.find_handler.is_some()) {
+            let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
+            // Set here and nowhere else.
+            let _ = head.path_params.set(owned.collect());
+        }
+        let path: Vec<(&str, &str)> = params.iter().collect();
+        if !plan.needs_request() {
+            return match self.arguments(py, plan, &path, head, None) {
                 Err(response) => Answer::ready(*response),
                 Ok(arguments) if plan.needs_body() => {
-                    let BodyState::Unread(unread) = request.get().take_body() else {
-                        return Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
-                    };
-                    self.read_then_invoke(plan, head, Some(request), unread, arguments)
+                    self.read_then_invoke(plan, head.clone(), None, unread, arguments)
                 }
-                Ok(arguments) => self.invoke(py, plan, head, Some(request), arguments),
+                Ok(arguments) => self.invoke(py, plan, head.clone(), None, arguments),
             };
         }
-        match self.arguments(py, plan, &path_params, &head, None) {
+        let request = match self.request(py, head, BodyState::Unread(unread)) {
+            Ok(request) => request,
+            Err(error) => return Answer::ready(self.failed(py, plan, head, error)),
+        };
+        match self.arguments(py, plan, &path, head, Some(&request)) {
             Err(response) => Answer::ready(*response),
-            Ok(arguments) if plan.needs_body() => {
-                self.read_then_invoke(plan, head, None, unread, arguments)
-            }
-            Ok(arguments) => self.invoke(py, plan, head, None, arguments),
+            Ok(arguments) if plan.needs_body() => match request.get().take_body() {
+                BodyState::Unread(unread) => {
+                    self.read_then_invoke(plan, head.clone(), Some(request), unread, arguments)
+                }
+                _ => Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR)),
+            },
+            Ok(arguments) => self.invoke(py, plan, head.clone(), Some(request), arguments),
         }
+    }
+
+    /// The request as Python sees it.
+    fn request(
+        &self,
+        py: Python<'_>,
+        head: &Arc<RequestHead>,
+        body: BodyState,
+    ) -> PyResult<Py<Request>> {
+        let request = Request::new(
+            head.clone(),
+            body,
+            self.core.tasks.event_loop().clone_ref(py),
+            self.face.app.clone_ref(py),
+            self.face.lane.clone_ref(py),
+        );
+        Py::new(py, request)
     }
 
     /// All arguments but the body; the answer when the client got one wrong.
@@ -245,24 +283,13 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         arguments: Arguments,
     ) -> Answer {
-        let answer = match plan.mode {
+        match plan.mode {
             Mode::Inline => self.inline(py, plan, head, request, &arguments),
             Mode::Task => match call_handler(py, plan, &arguments) {
                 Ok(coroutine) => self.start(py, plan, head, request, coroutine.unbind()),
                 Err(error) => self.concluded(py, plan, head, request, Err(error)),
             },
             Mode::Offload => self.offload(py, plan, head, request, arguments),
-        };
-        match plan.timeout {
-            Some(limit) if !matches!(answer, Answer::Ready(_)) => {
-                Answer::Later(Box::pin(async move {
-                    match tokio::time::timeout(limit, answer).await {
-                        Ok(response) => response,
-                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT),
-                    }
-                }))
-            }
-            _ => answer,
         }
     }
 
@@ -298,10 +325,6 @@ fn call_handler<'py>(
     } else {
         vectorcall(handler, arguments, plan.kwnames(py))
     }
-}
-
-fn named<'a>(params: &PathParams<'a, 'a>) -> Vec<(&'a str, &'a str)> {
-    params.iter().collect()
 }
 
 fn other_method(method: &Method, allow: &str) -> http::Response<Body> {
@@ -390,7 +413,9 @@ impl RouteTable {
         for method in &route.get().methods {
             if let Err(conflict) = next.insert(method, &route.get().pattern, routes.len()) {
                 let known = routes.get(conflict.with).map(|route| route.get().describe(py));
-                return Some(known.unwrap_or_else(|| format!("{method} is not a routable method")));
+                return Some(known.unwrap_or_else(|| {
+                    format!("the routes of {method}: this path cannot stand beside theirs")
+                }));
             }
         }
         *table = next;

@@ -124,6 +124,8 @@ pub fn channel() -> (StreamSender, StreamBody) {
 #[derive(Debug, Default)]
 struct Slot {
     chunk: Option<Bytes>,
+    /// A chunk was taken since the connection last waited.
+    flushing: bool,
     state: State,
     /// The connection, waiting for a chunk.
     body: Option<Waker>,
@@ -260,8 +262,16 @@ impl StreamBody {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         let (slice, waker) = {
             let mut slot = self.slot.borrow_mut();
+            let slot = &mut *slot;
             let Some(chunk) = &mut slot.chunk else {
                 return match slot.state {
+                    // Not in the poll that took a chunk: hyper would drop what it has not
+                    // flushed, and the client would not see where the message broke off.
+                    State::Aborted if slot.flushing => {
+                        slot.flushing = false;
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
                     State::Aborted => Poll::Ready(Some(Err(Aborted))),
                     State::Ended | State::Closed => Poll::Ready(None),
                     State::Open => {
@@ -271,6 +281,7 @@ impl StreamBody {
                 };
             };
             let slice = take_slice(chunk);
+            slot.flushing = true;
             if chunk.is_empty() {
                 slot.chunk = None;
                 (slice, slot.room.take())

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -60,6 +61,8 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         }
     }
 }
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 pin_project! {
     /// The response to come. hyper polls it in the connection's task.
@@ -139,6 +142,8 @@ impl Exchange {
         info.patience.set(lane.patience());
         info.body_done.set(request.body().is_end_stream());
         info.is_http10.set(request.version() == Version::HTTP_10);
+        info.loses_step
+            .set(!info.body_done.get() && request.headers().contains_key(TRANSFER_ENCODING));
         lane.counters.request_begins();
         let access = lane.options().access_log.then(|| Access::start(request));
         Self { info: Rc::clone(info), is_counted: false, access }
@@ -174,6 +179,26 @@ impl Exchange {
                 "a handler answered with a 1xx status, which is not a response",
             );
             response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        let headers = response.headers_mut();
+        if self.info.loses_step.get() {
+            headers.insert(CONNECTION, CLOSE);
+        }
+        match response.body() {
+            // Such a client knows the end of a stream by the end of the connection alone.
+            Body::Stream(_) if self.info.is_http10.get() => {
+                response.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            // hyper says so itself to GET, but not to HEAD.
+            Body::Empty
+                if !matches!(
+                    response.status(),
+                    StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                ) =>
+            {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            _ => {}
         }
         self.info.enter(Phase::Responding);
         if let Some(access) = &mut self.access {

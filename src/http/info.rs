@@ -72,6 +72,10 @@ pub struct ConnectionInfo {
     /// All of the last request's body has been read, so what follows is a new request.
     pub(super) body_done: Cell<bool>,
     pub(super) is_http10: Cell<bool>,
+    /// The end of the request's chunks is not known, or not beyond doubt: hyper takes a bare LF
+    /// behind the last chunk for the start of trailers, which then swallow what follows. Nothing
+    /// may follow.
+    pub(super) loses_step: Cell<bool>,
 }
 
 impl ConnectionInfo {
@@ -92,6 +96,7 @@ impl ConnectionInfo {
             awaits_body: Cell::new(false),
             body_done: Cell::new(true),
             is_http10: Cell::new(false),
+            loses_step: Cell::new(false),
         }
     }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -81,6 +81,7 @@ pub struct RequestBody {
     /// has no say in the next one.
     request: u64,
     left: u64,
+    has_trailers: bool,
 }
 
 impl RequestBody {
@@ -88,7 +89,7 @@ impl RequestBody {
     #[must_use]
     pub fn new(body: Incoming, connection: &Rc<ConnectionInfo>, limit: u64) -> Self {
         let request = connection.requests();
-        Self { body, connection: Rc::clone(connection), request, left: limit }
+        Self { body, connection: Rc::clone(connection), request, left: limit, has_trailers: false }
     }
 
     /// The number of bytes still to come, if the client has said it.
@@ -125,12 +126,22 @@ impl RequestBody {
             return Poll::Ready(match frame {
                 None => {
                     self.note_done(true);
+                    self.note_step(self.has_trailers);
                     None
                 }
                 Some(Err(error)) => Some(Err(BodyError::from(&error))),
                 Some(Ok(frame)) => {
-                    // Trailers are read and ignored.
-                    let Ok(chunk) = frame.into_data() else { continue };
+                    // Trailers are read and ignored; a trailer part without a field is none.
+                    let chunk = match frame.into_data() {
+                        Ok(chunk) => chunk,
+                        Err(frame) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => {
+                            return Poll::Ready(Some(Err(BodyError::Malformed)));
+                        }
+                        Err(_) => {
+                            self.has_trailers = true;
+                            continue;
+                        }
+                    };
                     self.note_done(self.body.is_end_stream());
                     match self.left.checked_sub(chunk.len() as u64) {
                         None => Some(Err(BodyError::TooLarge)),
@@ -153,6 +164,12 @@ impl RequestBody {
     fn note_done(&self, done: bool) {
         if self.connection.requests() == self.request {
             self.connection.body_done.set(done);
+        }
+    }
+
+    fn note_step(&self, lost: bool) {
+        if self.connection.requests() == self.request {
+            self.connection.loses_step.set(lost);
         }
     }
 

@@ -39,8 +39,6 @@ mod bare;
 mod handle;
 mod loop_core;
 mod remote;
-#[cfg(test)]
-mod tests;
 mod turn;
 
 use std::cell::{Cell, RefCell};

@@ -4,6 +4,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::error::owned_or_raised;
+
 /// Calls `callable` with `args`; the last `kwnames.len()` of them are keyword arguments.
 ///
 /// # Errors
@@ -27,7 +29,7 @@ pub fn vectorcall<'py>(
             positional,
             names,
         );
-        Bound::from_owned_ptr_or_err(callable.py(), result)
+        owned_or_raised(callable.py(), result)
     }
 }
 
@@ -40,7 +42,7 @@ pub fn call_no_args<'py>(callable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     // reference or null with an exception set.
     unsafe {
         let result = ffi::PyObject_CallNoArgs(callable.as_ptr());
-        Bound::from_owned_ptr_or_err(callable.py(), result)
+        owned_or_raised(callable.py(), result)
     }
 }
 
@@ -56,6 +58,6 @@ pub fn call_one<'py>(
     // null with an exception set.
     unsafe {
         let result = ffi::PyObject_CallOneArg(callable.as_ptr(), argument.as_ptr());
-        Bound::from_owned_ptr_or_err(callable.py(), result)
+        owned_or_raised(callable.py(), result)
     }
 }

@@ -3,6 +3,8 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::error::{owned_or_raised, take};
+
 /// A copy of the current context.
 ///
 /// # Errors
@@ -10,7 +12,7 @@ use pyo3::prelude::*;
 pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the thread is attached (`py`); the result is a new reference or null with an
     // exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+    unsafe { owned_or_raised(py, ffi::PyContext_CopyCurrent()) }
 }
 
 /// Runs `body` inside `context`.
@@ -31,7 +33,7 @@ impl<'a, 'py> Entered<'a, 'py> {
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 {
             Ok(Self(context))
         } else {
-            Err(PyErr::fetch(context.py()))
+            Err(take(context.py()))
         }
     }
 }
@@ -41,7 +43,7 @@ impl Drop for Entered<'_, '_> {
         // SAFETY: entered by `new` on this thread and not yet left. Leaving fails only when
         // another context was left entered inside; the exception is then reported and cleared.
         if unsafe { ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
+            take(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
         }
     }
 }

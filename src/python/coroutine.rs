@@ -3,6 +3,8 @@
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::error::take;
+
 /// What one step of a coroutine produced.
 #[must_use]
 pub enum Step<'py> {
@@ -30,7 +32,7 @@ pub fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> St
             // SAFETY: on RETURN `result` holds a new reference.
             Step::Returned(unsafe { Bound::from_owned_ptr(py, result) })
         }
-        ffi::PySendResult::PYGEN_ERROR => Step::Raised(PyErr::fetch(py)),
+        ffi::PySendResult::PYGEN_ERROR => Step::Raised(take(py)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
+//! * [`error`] takes the exception that a call left behind;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`fd`] takes over a file descriptor handed in from Python.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
@@ -14,6 +15,7 @@
 pub mod call;
 pub mod context;
 pub mod coroutine;
+pub mod error;
 pub mod fd;
 pub mod lane_bound;
 pub mod park;

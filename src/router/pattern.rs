@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 /// What a converter named in a pattern turns the segment into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Converter {
@@ -83,7 +85,7 @@ impl Pattern {
         let mut rest = source;
         while let Some(open) = rest.find(['{', '}']) {
             let (literal, tail) = rest.split_at(open);
-            tree.push_str(literal);
+            push_literal(&mut tree, literal);
             if tail.starts_with('}') {
                 return fail("'}' without '{'".into());
             }
@@ -109,6 +111,12 @@ impl Pattern {
                 return fail(format!("parameter {name:?} appears twice"));
             }
             rest = &tail[close + 1..];
+            let segment = rest.split('/').next().unwrap_or_default();
+            if segment.contains('{') {
+                return fail(format!(
+                    "only one parameter can be in a segment, {{{inner}}} is followed by another"
+                ));
+            }
             if converter == Some(Converter::Path) {
                 if !rest.is_empty() {
                     return fail(format!(
@@ -126,9 +134,16 @@ impl Pattern {
             tree.push('}');
             params.push((name.to_owned(), converter));
         }
-        tree.push_str(rest);
+        push_literal(&mut tree, rest);
         Ok(Self { source: source.to_owned(), tree, params })
     }
+}
+
+/// Clients send such characters escaped, and the tree is matched against paths as sent.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
+
+fn push_literal(tree: &mut String, literal: &str) {
+    tree.extend(utf8_percent_encode(literal, ESCAPED));
 }
 
 fn is_identifier(name: &str) -> bool {

@@ -79,7 +79,7 @@ impl LaneServer {
 impl LaneServer {
     /// Compiles the lane's copy of the routes; to be called on the lane while its loop runs.
     #[new]
-    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, submit))]
+    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, disconnect, submit))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         py: Python<'_>,
@@ -92,11 +92,21 @@ impl LaneServer {
         pump: Py<PyAny>,
         report: Py<PyAny>,
         http_exception: Py<PyAny>,
+        disconnect: Py<PyAny>,
         submit: Py<PyAny>,
     ) -> PyResult<Self> {
         let core = lane.core()?;
         let (table, routes) = table.snapshot(py);
-        let face = AppFace { app, lane: face, find_handler, pump, report, http_exception, submit };
+        let face = AppFace {
+            app,
+            lane: face,
+            find_handler,
+            pump,
+            report,
+            http_exception,
+            disconnect,
+            submit,
+        };
         let options = Rc::new(config.http.clone());
         let limit_body = options.max_body;
         let http = HttpLane::new(core.index, options, config.limits.clone());

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from support.lanes import several_lanes
 from support.types import Connect, Serve
 
 from treadle import App, Lane, Request, StartupError, State
@@ -58,6 +59,7 @@ def test_the_process_begins_before_its_lane_and_ends_after_it(journal: Journal) 
     assert journal.lines == ["process up", "lane 0 up", "request", "lane 0 down", "process down"]
 
 
+@several_lanes
 def test_with_several_lanes_the_process_is_first_and_last(journal: Journal) -> None:
     with LiveServer(journal.app(), lanes=3):
         assert sorted(journal.lines[2:]) == ["lane 1 up", "lane 2 up"]
@@ -67,6 +69,7 @@ def test_with_several_lanes_the_process_is_first_and_last(journal: Journal) -> N
     assert journal.lines[-1] == "process down"
 
 
+@several_lanes
 def test_each_lane_has_a_loop_a_thread_and_a_state_of_its_own(serve: Serve, raw: Connect) -> None:
     app = App()
     kept: dict[int, tuple[asyncio.AbstractEventLoop, int, State]] = {}
@@ -186,6 +189,7 @@ def test_a_start_that_fails_undoes_what_was_done(
     assert journal.lines == lines
 
 
+@several_lanes
 def test_a_lane_that_fails_to_start_takes_the_others_down(journal: Journal) -> None:
     server = LiveServer(journal.app(up_1=ValueError("no pool")), lanes=3)
     with pytest.raises(StartupError, match="ValueError: no pool"):

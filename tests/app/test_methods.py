@@ -164,7 +164,5 @@ def test_the_body_of_a_request_nobody_wants_does_not_become_the_next_request(
 
 
 @pytest.mark.parametrize("target", ["/item?x=1", "http://t/item", "/item?"])
-def test_a_target_in_any_form_meets_its_route(
-    serve: Serve, raw: Connect, target: str
-) -> None:
+def test_a_target_in_any_form_meets_its_route(serve: Serve, raw: Connect, target: str) -> None:
     assert raw(serve(app)).get(target).status == 203

@@ -263,7 +263,11 @@ def test_a_broken_escape_is_taken_as_it_is(client: TestClient) -> None:
 
 @app.get("/several/{item}")
 def several(
-    item: int, page: int, size: int = 10, tags: list[int] = [], q: str | None = None  # noqa: B006
+    item: int,
+    page: int,
+    size: int = 10,
+    tags: list[int] = [],  # noqa: B006
+    q: str | None = None,
 ) -> list[object]:
     return [item, page, size, tags, q]
 

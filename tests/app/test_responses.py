@@ -343,9 +343,7 @@ def test_only_a_redirect_status_redirects(status: int) -> None:
         lambda text: Response().set_cookie("a", text),
     ],
 )
-def test_a_control_character_in_a_header_raises(
-    make: Callable[[str], object], text: str
-) -> None:
+def test_a_control_character_in_a_header_raises(make: Callable[[str], object], text: str) -> None:
     with pytest.raises(ValueError, match=r"control character|not a header name"):
         make(text)
 

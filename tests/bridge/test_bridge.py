@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from support.lanes import wait_connections
-from support.types import Connect, Serve
 from support.raw import Raw
+from support.types import Connect, Serve
 
 from treadle import App, ClientDisconnect, Request, Response, StreamingResponse
 from treadle.testing import LiveServer
@@ -498,9 +498,7 @@ def test_an_exception_in_a_task_that_nobody_awaits_is_logged_by_asyncio(
     assert "ValueError: unheard" in caplog.text
 
 
-def test_the_task_of_an_answered_request_is_gone(
-    serve: Serve, raw: Connect, app: App
-) -> None:
+def test_the_task_of_an_answered_request_is_gone(serve: Serve, raw: Connect, app: App) -> None:
     tasks: list[weakref.ref[asyncio.Task[Any]]] = []
 
     @app.get("/{suspend:int}")

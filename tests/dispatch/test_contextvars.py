@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.types import Connect, Serve
 from support.raw import Raw
+from support.types import Connect, Serve
 
 from treadle import App, Lane, Request, Response, StreamingResponse
 

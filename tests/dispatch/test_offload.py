@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.types import Connect, Serve
+from support.lanes import several_lanes
 from support.raw import Raw
+from support.types import Connect, Serve
 
 from treadle import App, HTTPException, Lane, Request, Response, StreamingResponse
 from treadle.testing import LiveServer
@@ -238,9 +239,7 @@ def test_a_coroutine_from_an_offloaded_handler_is_awaited_on_the_lane(
     assert raw(serve(app)).get().body == b"treadle-lane-0"
 
 
-def test_exceptions_and_arguments_pass_as_on_the_lane(
-    serve: Serve, raw: Connect, app: App
-) -> None:
+def test_exceptions_and_arguments_pass_as_on_the_lane(serve: Serve, raw: Connect, app: App) -> None:
     @app.post("/{n:int}", offload=True)
     def handler(n: int, body: dict[str, int], request: Request, *, q: str = "q") -> list[object]:
         if n == 0:
@@ -249,12 +248,11 @@ def test_exceptions_and_arguments_pass_as_on_the_lane(
 
     connection = raw(serve(app))
     for n, status in ((1, 200), (0, 409)):
-        connection.send(
-            f"POST /{n} HTTP/1.1\r\nHost: t\r\nContent-Length: 7\r\n\r\n" + '{"a":1}'
-        )
+        connection.send(f"POST /{n} HTTP/1.1\r\nHost: t\r\nContent-Length: 7\r\n\r\n" + '{"a":1}')
         assert connection.response().status == status
 
 
+@several_lanes
 def test_all_lanes_share_the_pool(serve: Serve, app: App, room: Room) -> None:
     server = serve(app, lanes=2, offload_threads=2)
     with ThreadPoolExecutor(4) as clients, httpx.Client(base_url=server.url) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.lanes import LANES, several_lanes
 from support.types import Connect, Serve
 
 from treadle import App, Lane, Request
@@ -26,7 +27,7 @@ def test_the_state_of_a_request_is_its_own(serve: Serve, raw: Connect, mode: str
 
     handler = note_async if mode == "task" else note
     app.get("/", offload=mode == "offload")(handler)
-    server = serve(app, lanes=2)
+    server = serve(app, lanes=LANES[-1])
     connections = [raw(server) for _ in range(4)]
     for _ in range(3):
         for connection in connections:
@@ -46,6 +47,7 @@ def test_pipelined_requests_have_states_of_their_own(serve: Serve, raw: Connect)
     assert [connection.response().body for _ in range(10)] == [b"[%d]" % n for n in range(10)]
 
 
+@several_lanes
 def test_lanes_share_the_state_of_the_app_but_not_that_of_a_lane(
     serve: Serve, raw: Connect
 ) -> None:

@@ -140,7 +140,7 @@ async def wait_for() -> str:
 
 @app.get("/timeout-unused")
 async def timeout_unused() -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10):  # noqa: ASYNC100
         pass
     async with asyncio.timeout(10):
         await asyncio.sleep(0)
@@ -206,7 +206,9 @@ async def gather() -> list[object]:
         raise ValueError("one")
 
     results = await asyncio.gather(
-        asyncio.sleep(0, "slept"), fail(), asyncio.to_thread(lambda: "thread"),
+        asyncio.sleep(0, "slept"),
+        fail(),
+        asyncio.to_thread(lambda: "thread"),
         return_exceptions=True,
     )
     return [str(result) for result in results]

@@ -42,12 +42,16 @@ MALFORMED_HEADS = {
     "a NUL in a value": GET + HOST + b"X: a\0b\r\n\r\n",
     "an escape character in a value": GET + HOST + b"X: a\x1bb\r\n\r\n",
     "a head that ends in bare CRs": b"GET / HTTP/1.1\rHost: a\r\r",
-    "a bare LF after the request line": b"GET / HTTP/1.1\nHost: a\r\n\r\n",
-    "a bare LF after a header": GET + b"Host: a\nX: y\r\n\r\n",
-    "a bare LF at the end of the head": GET + b"Host: a\r\n\n",
     "a TLS handshake": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
     "a body where a head should be": b'{"json": true}\r\n\r\n',
 }
+
+BARE_LF = {
+    "after the request line": b"GET / HTTP/1.1\nHost: a\r\nConnection: close\r\n\r\n",
+    "after a header": GET + b"Host: a\nConnection: close\r\n\r\n",
+    "at the end of the head": GET + b"Host: a\r\nConnection: close\r\n\n",
+}
+"""RFC 9112, 2.2: a recipient may take a single LF for the end of a line. We do."""
 
 BAD_HOSTS = {
     "no host": GET + b"\r\n",
@@ -224,8 +228,9 @@ def test_a_coding_in_http_1_0_is_refused(echo: Echo, raw: Any) -> None:
     refused(echo, raw, head + chunked(b"hello") + SMUGGLED)
 
 
-def test_a_target_that_is_too_long_is_414(echo: Echo, raw: Any) -> None:
-    refused(echo, raw, request("GET", "/" + "x" * 70_000), 414)
+def test_a_target_that_is_too_long_is_431(echo: Echo, raw: Any) -> None:
+    """It is part of the head, whose limit it reaches first."""
+    refused(echo, raw, request("GET", "/" + "x" * 70_000), 431)
 
 
 def test_a_header_that_is_too_large_is_431(echo: Echo, raw: Any) -> None:
@@ -273,3 +278,15 @@ def test_a_refused_client_that_is_still_sending_gets_to_read_why(echo: Echo, raw
     connection = raw(echo)
     response = only_response(connection, b"G@T / HTTP/1.1\r\n\r\n" + b"x" * (4 << 20))
     assert response.status == 400
+
+
+@pytest.mark.parametrize("data", BARE_LF.values(), ids=BARE_LF.keys())
+def test_a_bare_lf_ends_a_line_of_the_head_and_nothing_else(
+    echo: Echo, raw: Any, data: bytes
+) -> None:
+    connection = raw(echo)
+    connection.send(data)
+    received = connection.rest()
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert len(echo.seen) == 1

@@ -7,11 +7,13 @@ import threading
 from collections import Counter
 
 import pytest
-from support.lanes import connections, on_lane, wait_connections
+from support.lanes import connections, on_lane, several_lanes, wait_connections
 from support.raw import Raw
 from support.types import Connect, Serve
 
 from treadle import App, Lane, Request
+
+pytestmark = several_lanes
 
 
 @pytest.fixture
@@ -36,9 +38,7 @@ def lane_of(connection: Raw) -> int:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4])
-def test_connections_are_spread_evenly(
-    serve: Serve, raw: Connect, app: App, lanes: int
-) -> None:
+def test_connections_are_spread_evenly(serve: Serve, raw: Connect, app: App, lanes: int) -> None:
     server = serve(app, lanes=lanes)
     counts = Counter(lane_of(raw(server)) for _ in range(3 * lanes))
     assert counts == dict.fromkeys(range(lanes), 3)
@@ -159,9 +159,7 @@ def test_an_object_of_one_lane_refuses_to_work_on_another(
     assert b"on its own lane only" in second.get("/use").body
 
 
-def test_numbers_of_requests_are_unique_across_lanes(
-    serve: Serve, raw: Connect, app: App
-) -> None:
+def test_numbers_of_requests_are_unique_across_lanes(serve: Serve, raw: Connect, app: App) -> None:
     @app.get("/id")
     def number(request: Request) -> int:
         return request.id

@@ -232,7 +232,6 @@ def test_ten_thousand_requests_leave_no_memory_behind(server: LiveServer) -> Non
     rounds(server, 10_000 // len(REQUESTS))
     leave(server, 250)
     blocks_after, objects_after, references_after = warm()
-    print("DELTA", blocks_after - blocks, objects_after - objects)
     # A leak of one object at one of the twenty requests would be 500 at least.
     assert blocks_after - blocks < 400
     assert objects_after - objects < 200

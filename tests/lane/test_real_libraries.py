@@ -15,15 +15,15 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
+from support.lanes import LANES
 from support.types import Connect, Serve
 
 from treadle import App, Lane, StreamingResponse
 
-
 # -- HTTP client ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", LANES)
 def test_an_aiohttp_client_in_a_handler_reaches_another_server(
     serve: Serve, raw: Connect, lanes: int
 ) -> None:
@@ -94,7 +94,7 @@ def test_a_handler_can_run_processes(serve: Serve, raw: Connect) -> None:
         output, _ = await child.communicate(word.encode())
         return f"{output.decode()} {child.returncode}"
 
-    server = serve(app, lanes=2)
+    server = serve(app, lanes=LANES[-1])
     connections = [raw(server) for _ in range(4)]
     for number, connection in enumerate(connections):
         connection.send(f"GET /word{number} HTTP/1.1\r\nHost: t\r\n\r\n")
@@ -155,7 +155,7 @@ def database() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", LANES)
 def test_asyncpg_works_with_a_pool_for_each_lane(
     serve: Serve, raw: Connect, database: str, lanes: int
 ) -> None:
@@ -210,7 +210,7 @@ def test_asyncpg_works_with_a_pool_for_each_lane(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("lanes", LANES)
 def test_psycopg_works_with_a_connection_for_each_lane(
     serve: Serve, raw: Connect, database: str, lanes: int
 ) -> None:

@@ -6,7 +6,15 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
+from treadle import FREE_THREADED
 from treadle.testing import LiveServer
+
+LANES = [1, 2] if FREE_THREADED else [1]
+"""How many lanes to test with."""
+
+several_lanes = pytest.mark.skipif(not FREE_THREADED, reason="with the GIL there is one lane")
 
 DEADLINE = 10.0
 """Seconds a lane may take to answer before the test fails."""
@@ -32,7 +40,7 @@ def wait_connections(server: LiveServer, count: int, lane: int = 0) -> None:
     """Waits until a lane has `count` connections."""
 
     async def look() -> None:
-        while server.server._lanes[lane].native.connections != count:
+        while server.server._lanes[lane].native.connections != count:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     on_lane(server, lane, look())
