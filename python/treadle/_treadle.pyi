@@ -16,9 +16,9 @@ from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
 __all__ = [
-    "Acceptor",
     "BUILD_PROFILE",
     "FREE_THREADED",
+    "Acceptor",
     "HTMLResponse",
     "Handle",
     "Headers",
@@ -159,9 +159,7 @@ class HTMLResponse(Response):
 class RedirectResponse(Response):
     """Sends the client elsewhere; 307 keeps method and body."""
 
-    def __new__(
-        cls, url: str, status: int = 307, headers: _HeaderSource | None = None
-    ) -> Self: ...
+    def __new__(cls, url: str, status: int = 307, headers: _HeaderSource | None = None) -> Self: ...
 
 @disjoint_base
 class StreamingResponse(Response):

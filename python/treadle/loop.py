@@ -1,8 +1,9 @@
 """A lane's event loop: asyncio's own, whose waiting is done by Tokio.
 
 Everything of asyncio is inherited (transports, streams, TLS, subprocesses, executors, debug
-mode); these seams are replaced: `call_soon` is native, `run_forever` hands the thread to the lane, the selector never
-waits, and waking up from another thread goes through Tokio instead of a socket pair.
+mode); these seams are replaced: `call_soon` is native, `run_forever` hands the thread to the lane,
+the selector never waits, and waking up from another thread goes through Tokio instead of a socket
+pair.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _report_callback_error(self, handle: asyncio.Handle, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
         callback = format_helpers._format_callback_source(  # type: ignore[attr-defined]
-            handle._callback,  # type: ignore[attr-defined]
-            handle._args,  # type: ignore[attr-defined]
+            handle._callback,
+            handle._args,
         )
         context: dict[str, Any] = {
             "message": f"Exception in callback {callback}",

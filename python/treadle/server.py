@@ -20,7 +20,7 @@ import socket
 import threading
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -176,10 +176,9 @@ class _LaneThread(threading.Thread):
         loop, task = self._loop, self._starting
         if loop is None or task is None or self.ready.done():
             return
-        try:
+        # RuntimeError: the loop has been closed meanwhile, the lane has ended.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(lambda: self.ready.done() or task.cancel())
-        except RuntimeError:
-            pass  # the loop has been closed meanwhile: the lane has ended
 
     def run(self) -> None:
         """The thread's whole life."""
