@@ -72,19 +72,18 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _write_to_self(self) -> None:
         self._lane.wake()
 
-    def _report_callback_error(self, handle: asyncio.Handle, error: BaseException) -> None:
+    def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
         callback = format_helpers._format_callback_source(  # type: ignore[attr-defined]
-            handle._callback,
-            handle._args,
+            handle._callback, handle._args
         )
         context: dict[str, Any] = {
             "message": f"Exception in callback {callback}",
             "exception": error,
             "handle": handle,
         }
-        if handle._source_traceback:  # type: ignore[attr-defined]
-            context["source_traceback"] = handle._source_traceback  # type: ignore[attr-defined]
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
         self.call_exception_handler(context)
 
 
