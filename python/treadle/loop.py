@@ -74,9 +74,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
-        callback = format_helpers._format_callback_source(  # type: ignore[attr-defined]
-            handle._callback, handle._args
-        )
+        callback = format_helpers._format_callback_source(handle._callback, handle._args)
         context: dict[str, Any] = {
             "message": f"Exception in callback {callback}",
             "exception": error,
