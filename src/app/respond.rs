@@ -16,8 +16,8 @@ const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// What is to be sent.
 pub enum Reply {
-    /// Everything is known.
-    Whole(http::Response<Body>),
+    /// Everything is known. Boxed, because it is handed on several times before it is sent.
+    Whole(Box<http::Response<Body>>),
     /// The head is known; the body comes from this Python iterator.
     Stream(http::Response<()>, Py<PyAny>),
 }
@@ -101,8 +101,12 @@ impl Encoder {
     }
 }
 
-fn plain(status: StatusCode, media_type: Option<HeaderValue>, body: Bytes) -> http::Response<Body> {
-    let mut response = http::Response::new(full(body));
+fn plain(
+    status: StatusCode,
+    media_type: Option<HeaderValue>,
+    body: Bytes,
+) -> Box<http::Response<Body>> {
+    let mut response = Box::new(http::Response::new(full(body)));
     *response.status_mut() = status;
     if let Some(media_type) = media_type {
         response.headers_mut().insert(CONTENT_TYPE, media_type);
@@ -110,7 +114,7 @@ fn plain(status: StatusCode, media_type: Option<HeaderValue>, body: Bytes) -> ht
     response
 }
 
-fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> http::Response<Body> {
+fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Box<http::Response<Body>> {
     // The connection frames the message; a handler's own idea of it could only be wrong.
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRANSFER_ENCODING);
@@ -118,7 +122,7 @@ fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> http::Respo
     {
         headers.remove(CONNECTION);
     }
-    let mut response = http::Response::new(full(body));
+    let mut response = Box::new(http::Response::new(full(body)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -35,7 +35,7 @@ pub(super) struct Call {
     head: Arc<RequestHead>,
     request: Option<Py<Request>>,
     stage: Cell<Stage>,
-    response: RefCell<Option<http::Response<Body>>>,
+    response: RefCell<Option<Box<http::Response<Body>>>>,
     waker: RefCell<Option<Waker>>,
     /// The connection does not wait any more.
     abandoned: Cell<bool>,
@@ -72,7 +72,7 @@ impl Call {
         }
     }
 
-    fn answer(&self, response: http::Response<Body>) {
+    fn answer(&self, response: Box<http::Response<Body>>) {
         self.response.replace(Some(response));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -98,12 +98,12 @@ impl Call {
         self.outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);
         let (parts, ()) = head.into_parts();
-        self.answer(http::Response::from_parts(parts, Body::Stream(body)));
+        self.answer(Box::new(http::Response::from_parts(parts, Body::Stream(body))));
         Ok(pump)
     }
 
     /// 500 for what went wrong, logged.
-    pub(super) fn fail(&self, py: Python<'_>, error: PyErr) -> http::Response<Body> {
+    pub(super) fn fail(&self, py: Python<'_>, error: PyErr) -> Box<http::Response<Body>> {
         self.dispatcher.failed(py, &self.plan, &self.head, error)
     }
 
@@ -127,7 +127,7 @@ impl Call {
             if self.response.borrow().is_some() {
                 // Not even the head went out: this can still be said as it should be.
                 self.dispatcher.report(py, &self.plan, &self.head, error);
-                let response = closing_problem(StatusCode::INTERNAL_SERVER_ERROR);
+                let response = Box::new(closing_problem(StatusCode::INTERNAL_SERVER_ERROR));
                 self.response.replace(Some(response));
             } else {
                 self.dispatcher.report(py, &self.plan, &self.head, error);
@@ -240,12 +240,12 @@ impl Dispatcher {
     ) -> Answer {
         let task = match self.core.tasks.start(py, coroutine, call.clone()) {
             Ok(task) => task,
-            Err(error) => return Answer::ready(call.fail(py, error)),
+            Err(error) => return Answer::Ready(Some(call.fail(py, error))),
         };
         match call.response.take() {
             Some(response) => {
                 call.tie(task);
-                Answer::ready(response)
+                Answer::Ready(Some(response))
             }
             None => Answer::Running(Running { call, task: Some(task.unbind()) }),
         }
@@ -282,7 +282,7 @@ impl Future for Running {
                     // Polled after it was done; only a broken caller does that.
                     return Poll::Ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
                 }
-                Poll::Ready(response)
+                Poll::Ready(*response)
             }
             None => {
                 this.call.waker.replace(Some(cx.waker().clone()));

@@ -17,7 +17,7 @@ use crate::python::coroutine::is_coroutine;
 /// What is left to do after a handler ended.
 pub(super) enum Conclusion {
     /// Send this.
-    Reply(http::Response<Body>),
+    Reply(Box<http::Response<Body>>),
     /// Send the head, then the chunks of the iterator.
     Stream(http::Response<()>, Py<PyAny>),
     /// Run this coroutine for the answer: a sync handler returned it.
@@ -27,9 +27,9 @@ pub(super) enum Conclusion {
 }
 
 /// The head of a stream that is not wanted: HEAD asks for it alone, the iterator stays unstarted.
-fn head_of(response: http::Response<()>) -> http::Response<Body> {
+fn head_of(response: http::Response<()>) -> Box<http::Response<Body>> {
     let (_sender, body) = channel();
-    response.map(|()| Body::Stream(body))
+    Box::new(response.map(|()| Body::Stream(body)))
 }
 
 impl Dispatcher {
@@ -88,7 +88,7 @@ impl Dispatcher {
         head: &Arc<RequestHead>,
         second: PyErr,
         first: PyErr,
-    ) -> http::Response<Body> {
+    ) -> Box<http::Response<Body>> {
         if second.value(py).as_ptr() != first.value(py).as_ptr()
             && second.value(py).getattr(intern!(py, "__context__")).is_ok_and(|c| c.is_none())
         {
@@ -104,12 +104,12 @@ impl Dispatcher {
         plan: &Plan,
         head: &Arc<RequestHead>,
         error: PyErr,
-    ) -> http::Response<Body> {
+    ) -> Box<http::Response<Body>> {
         let value = error.value(py);
-        let own = || -> PyResult<Option<http::Response<Body>>> {
+        let own = || -> PyResult<Option<Box<http::Response<Body>>>> {
             if value.is_instance(self.face.disconnect.bind(py))? {
                 // Nobody is left to read an answer, and nothing went wrong here.
-                return Ok(Some(closing_problem(StatusCode::BAD_REQUEST)));
+                return Ok(Some(Box::new(closing_problem(StatusCode::BAD_REQUEST))));
             }
             if !value.is_instance(self.face.http_exception.bind(py))? {
                 return Ok(None);
@@ -168,9 +168,9 @@ impl Dispatcher {
         plan: &Plan,
         head: &Arc<RequestHead>,
         error: PyErr,
-    ) -> http::Response<Body> {
+    ) -> Box<http::Response<Body>> {
         self.report(py, plan, head, error);
-        problem(StatusCode::INTERNAL_SERVER_ERROR)
+        Box::new(problem(StatusCode::INTERNAL_SERVER_ERROR))
     }
 
     /// Logs an exception that nobody handled.
@@ -208,7 +208,7 @@ impl Dispatcher {
                 if let Some(request) = &request {
                     request.get().release_body();
                 }
-                Answer::ready(response)
+                Answer::Ready(Some(response))
             }
             Conclusion::Await(coroutine) => self.start(py, plan, head, request, coroutine),
             Conclusion::Rescue(coroutine, first) => {
@@ -220,7 +220,7 @@ impl Dispatcher {
                 let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
                 match call.stream(py, response, &iterator) {
                     Ok(pump) => self.launch(py, call, pump),
-                    Err(error) => Answer::ready(call.fail(py, error)),
+                    Err(error) => Answer::Ready(Some(call.fail(py, error))),
                 }
             }
         }

@@ -189,7 +189,7 @@ impl Dispatcher {
         let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
             return match self.arguments(py, plan, &path, head, None) {
-                Err(response) => Answer::ready(*response),
+                Err(response) => Answer::Ready(Some(response)),
                 Ok(arguments) if plan.needs_body() => {
                     self.read_then_invoke(plan, head.clone(), None, unread, arguments)
                 }
@@ -198,10 +198,10 @@ impl Dispatcher {
         }
         let request = match self.request(py, head, BodyState::Unread(unread)) {
             Ok(request) => request,
-            Err(error) => return Answer::ready(self.failed(py, plan, head, error)),
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, head, error))),
         };
         match self.arguments(py, plan, &path, head, Some(&request)) {
-            Err(response) => Answer::ready(*response),
+            Err(response) => Answer::Ready(Some(response)),
             Ok(arguments) if plan.needs_body() => match request.get().take_body() {
                 BodyState::Unread(unread) => {
                     self.read_then_invoke(plan, head.clone(), Some(request), unread, arguments)
@@ -239,8 +239,7 @@ impl Dispatcher {
         request: Option<&Py<Request>>,
     ) -> Result<Arguments, Box<http::Response<Body>>> {
         let input = Input { path, head, request, lane: &self.face.lane, app: &self.face.app };
-        plan.arguments(py, &input)
-            .map_err(|rejection| Box::new(self.rejected(py, plan, head, rejection)))
+        plan.arguments(py, &input).map_err(|rejection| self.rejected(py, plan, head, rejection))
     }
 
     fn read_then_invoke(
@@ -265,7 +264,9 @@ impl Dispatcher {
                 }
                 let answer = match plan.fill_body(py, &mut arguments, &bytes) {
                     Ok(()) => this.invoke(py, &plan, head, request, arguments),
-                    Err(rejection) => Answer::ready(this.rejected(py, &plan, &head, rejection)),
+                    Err(rejection) => {
+                        Answer::Ready(Some(this.rejected(py, &plan, &head, rejection)))
+                    }
                 };
                 after_python(py);
                 answer
@@ -363,7 +364,7 @@ impl Service for DispatchService {
 /// An answer, or what it waits for.
 pub enum Answer {
     /// Known; taken once.
-    Ready(Option<http::Response<Body>>),
+    Ready(Option<Box<http::Response<Body>>>),
     /// A handler's Task that suspended.
     Running(Running),
     /// Anything that takes several steps.
@@ -372,7 +373,7 @@ pub enum Answer {
 
 impl Answer {
     fn ready(response: http::Response<Body>) -> Self {
-        Self::Ready(Some(response))
+        Self::Ready(Some(Box::new(response)))
     }
 }
 
@@ -382,9 +383,12 @@ impl Future for Answer {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             // Polled again after completion only by a broken caller, who gets an answer.
-            Self::Ready(response) => Poll::Ready(
-                response.take().unwrap_or_else(|| problem(StatusCode::INTERNAL_SERVER_ERROR)),
-            ),
+            Self::Ready(response) => {
+                Poll::Ready(response.take().map_or_else(
+                    || problem(StatusCode::INTERNAL_SERVER_ERROR),
+                    |response| *response,
+                ))
+            }
             Self::Running(running) => Pin::new(running).poll(cx),
             Self::Later(future) => future.as_mut().poll(cx),
         }
@@ -445,12 +449,12 @@ impl Dispatcher {
         plan: &Plan,
         head: &Arc<RequestHead>,
         rejection: Rejection,
-    ) -> http::Response<Body> {
+    ) -> Box<http::Response<Body>> {
         let encoded = rejection
             .into_answer(py)
             .and_then(|(status, answer)| Ok((status, self.encoder.encode(answer.as_any())?)));
         match encoded {
-            Ok((status, body)) => json(status, body),
+            Ok((status, body)) => Box::new(json(status, body)),
             Err(error) => self.failed(py, plan, head, error),
         }
     }

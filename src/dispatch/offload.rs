@@ -108,7 +108,7 @@ impl Dispatcher {
         };
         let (future, context) = match submit() {
             Ok(submitted) => submitted,
-            Err(error) => return Answer::ready(self.failed(py, plan, &head, error)),
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
         };
         let this = self.clone();
         let plan = plan.clone();

@@ -31,6 +31,7 @@ use super::info::{ConnectionInfo, Phase};
 use super::io::Transport;
 use super::limits::Taken;
 use super::problem;
+use super::request_body::declares_more_than;
 
 /// The service as hyper calls it.
 #[derive(Debug)]
@@ -61,6 +62,10 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         }
     }
 }
+
+/// Bytes of a body that nobody reads for which the connection may still be kept: what is there
+/// already is thrown away, more is not waited for.
+const MOST_DRAINED: u64 = 8 * 1024;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -142,8 +147,11 @@ impl Exchange {
         info.patience.set(lane.patience());
         info.body_done.set(request.body().is_end_stream());
         info.is_http10.set(request.version() == Version::HTTP_10);
-        info.loses_step
-            .set(!info.body_done.get() && request.headers().contains_key(TRANSFER_ENCODING));
+        info.loses_step.set(
+            !info.body_done.get()
+                && (request.headers().contains_key(TRANSFER_ENCODING)
+                    || declares_more_than(request.body(), MOST_DRAINED)),
+        );
         lane.counters.request_begins();
         let access = lane.options().access_log.then(|| Access::start(request));
         Self { info: Rc::clone(info), is_counted: false, access }

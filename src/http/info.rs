@@ -72,9 +72,9 @@ pub struct ConnectionInfo {
     /// All of the last request's body has been read, so what follows is a new request.
     pub(super) body_done: Cell<bool>,
     pub(super) is_http10: Cell<bool>,
-    /// The end of the request's chunks is not known, or not beyond doubt: hyper takes a bare LF
-    /// behind the last chunk for the start of trailers, which then swallow what follows. Nothing
-    /// may follow.
+    /// Nothing may follow this request, because its end was not reached, or is not beyond doubt:
+    /// nobody read its chunks or its large body, or it ended in trailers (hyper takes a bare LF
+    /// behind the last chunk for their start, and what follows for more of them).
     pub(super) loses_step: Cell<bool>,
 }
 

@@ -142,7 +142,12 @@ impl RequestBody {
                             continue;
                         }
                     };
-                    self.note_done(self.body.is_end_stream());
+                    if self.body.is_end_stream() {
+                        self.note_done(true);
+                        self.note_step(false);
+                    } else {
+                        self.note_done(false);
+                    }
                     match self.left.checked_sub(chunk.len() as u64) {
                         None => Some(Err(BodyError::TooLarge)),
                         Some(left) => {

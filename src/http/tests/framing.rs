@@ -121,14 +121,23 @@ async fn connection_close_is_obeyed() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_chunked_body_is_read_trailers_and_all() {
+async fn a_chunked_body_is_read_whole() {
     let server = Server::start(HttpOptions::default(), echo);
     let mut client = server.connect().await;
     let start = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    client.send(format!("{start}5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nX-After: y\r\n\r\n")).await;
+    client.send(format!("{start}5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")).await;
     assert_eq!(client.response().await.1, "POST / hello world");
     client.send(format!("{start}0\r\n\r\n")).await;
     assert_eq!(client.response().await.1, "POST / ");
+}
+
+#[tokio::test(flavor = "local")]
+async fn trailers_are_read_and_end_the_connection() {
+    let server = Server::start(HttpOptions::default(), echo);
+    let start = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let reply = server.say(format!("{start}5\r\nhello\r\n0\r\nX-After: y\r\n\r\n")).await;
+    assert!(reply.ends_with("POST / hello"), "{reply}");
+    assert_eq!(header(&reply, "connection"), Some("close"));
 }
 
 #[tokio::test(flavor = "local")]
