@@ -72,7 +72,7 @@ class Declared:
             return make(signature.params(self.handler, path_params, methods, self.caller_locals))
         except (signature.SignatureError, ValueError, TypeError, OverflowError) as error:
             what = f"{'/'.join(self.methods)} {self.path}"
-            raise RegistrationError(f"{place}: cannot answer {what}: {error}") from error
+            raise RegistrationError(f"{place}: cannot answer {what}: {error}") from None
 
     def _check(self) -> None:
         if not self.methods:
