@@ -5,12 +5,12 @@
 //! [`dispatch`]) and runs as the plan that was compiled for it ([`app`]); a coroutine becomes a
 //! Rust future, and a Rust future an awaitable, without leaving the thread ([`bridge`]).
 //!
-//! The modules stand in the order of their layers: each imports only from those above it, and
-//! `tests/test_layers.py` fails on the other direction.
+//! The table has the modules in the order of their layers: each imports only from those above it,
+//! and `tests/test_layers.py` fails on the other direction.
 //!
 //! | layer | knows |
 //! |---|---|
-//! | [`config`], [`error`] | `std` only |
+//! | [`config`] | `std` only |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
@@ -22,7 +22,6 @@ pub mod app;
 pub mod bridge;
 pub mod config;
 pub mod dispatch;
-pub mod error;
 pub mod http;
 pub mod lane;
 pub mod python;
