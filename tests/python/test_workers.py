@@ -206,7 +206,9 @@ def test_a_worker_that_does_not_stop_is_killed(run_cli: RunCli, gate: Gate, raw:
 def test_what_the_app_registered_for_its_exit_runs_once_per_process_that_registered_it(
     run_cli: RunCli, gate: Gate
 ) -> None:
-    source = HELD.replace("    hold()\n", "    hold()\n    atexit.register(os.write, 1, b'worker\\n')\n")
+    source = HELD.replace(
+        "    hold()\n", "    hold()\n    atexit.register(os.write, 1, b'worker\\n')\n"
+    )
     source = "import atexit, os\natexit.register(print, 'parent')\n" + source
     command, _ = start(run_cli, gate, source=source)
     assert command.stop() == 0
