@@ -31,6 +31,7 @@ from treadle.exceptions import (
     TreadleError,
 )
 from treadle.lane import Lane
+from treadle.loop import EventLoop, new_event_loop, run
 from treadle.params import Body, Cookie, Header, Query
 from treadle.routing import Router
 
@@ -40,6 +41,7 @@ __all__ = [
     "Body",
     "ClientDisconnect",
     "Cookie",
+    "EventLoop",
     "HTMLResponse",
     "HTTPException",
     "Header",
@@ -58,4 +60,6 @@ __all__ = [
     "StreamingResponse",
     "TreadleError",
     "__version__",
+    "new_event_loop",
+    "run",
 ]

@@ -1,4 +1,4 @@
-"""A lane's event loop: asyncio's own, whose waiting is done by Tokio.
+"""The event loop: asyncio's own, whose waiting is done by Tokio.
 
 Everything of asyncio is inherited (transports, streams, TLS, subprocesses, executors, debug
 mode); these seams are replaced: `call_soon` is native, `run_forever` hands the thread to the lane,
@@ -12,10 +12,13 @@ import asyncio
 import selectors
 import sys
 from asyncio import events, format_helpers
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from treadle._treadle import Lane as NativeLane
 from treadle._treadle import LoopCore
+
+T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):
@@ -31,9 +34,14 @@ class _Selector(selectors.DefaultSelector):
 
 
 class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
-    """An asyncio event loop on a lane; made and run on the lane's own thread."""
+    """An asyncio event loop on a lane; made and run on one thread.
 
-    def __init__(self, lane: NativeLane) -> None:
+    `lane` is the native lane to run on; without one the loop has a lane of its own.
+    """
+
+    def __init__(self, lane: NativeLane | None = None) -> None:
+        if lane is None:
+            lane = NativeLane(0)
         self._lane = lane
         selector = _Selector()
         self._lane_fd = selector.fileno()
@@ -83,6 +91,17 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if handle._source_traceback:
             context["source_traceback"] = handle._source_traceback
         self.call_exception_handler(context)
+
+
+def new_event_loop() -> EventLoop:
+    """A new event loop, for wherever asyncio takes a `loop_factory`."""
+    return EventLoop()
+
+
+def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+    """Runs `main` on a new event loop and gives its result, as `asyncio.run` does."""
+    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+        return runner.run(main)
 
 
 class _Running:
