@@ -36,6 +36,7 @@ __all__ = [
     "RouteTable",
     "Sink",
     "StreamingResponse",
+    "TimerHandle",
     "__version__",
 ]
 
