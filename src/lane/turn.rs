@@ -28,6 +28,9 @@ use crate::python::fd::{Watched, watch_owned};
 /// come to their turn: looking at them costs more than most callbacks do.
 const LONGEST_TURN: Duration = Duration::from_micros(50);
 
+/// The clock is looked at once in as many rounds.
+const ROUNDS_BETWEEN_LOOKS: u32 = 4;
+
 /// Drives `event_loop` until it is stopped.
 pub(super) async fn run(
     event_loop: &Bound<'_, LoopCore>,
@@ -82,21 +85,25 @@ impl LoopDriver {
             core.ready.extend(due.into_iter());
         }
         let began = Instant::now();
-        loop {
+        for round in 1_u32.. {
             // Callbacks that these add wait for the next round.
             core.ready.take(&mut self.batch);
+            if self.batch.is_empty() {
+                break;
+            }
             while let Some(entry) = self.batch.pop_front() {
                 if let Err(error) = run_entry(event_loop, entry) {
                     core.ready.put_back(std::mem::take(&mut self.batch));
                     return Err(error);
                 }
             }
-            if core.is_stopping() {
-                return Ok(Poll::Ready(()));
-            }
-            if core.ready.is_empty() || began.elapsed() >= LONGEST_TURN {
+            let is_time_to_look = round.is_multiple_of(ROUNDS_BETWEEN_LOOKS);
+            if core.is_stopping() || (is_time_to_look && began.elapsed() >= LONGEST_TURN) {
                 break;
             }
+        }
+        if core.is_stopping() {
+            return Ok(Poll::Ready(()));
         }
         core.ready.end_turn();
         let is_due = self.alarm.arm(core.timers.nearest(py))?;
