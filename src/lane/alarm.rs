@@ -63,12 +63,14 @@ impl Alarm {
             return Ok(false);
         }
         let now = now();
-        // Also for what is no number.
-        if !(when > now) {
+        if when.is_nan() || when <= now {
             return Ok(true);
         }
         let when = when.min(now + LONGEST_WAIT);
-        #[expect(clippy::cast_possible_truncation, reason = "within a day of the clock's own value")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "within a day of the clock's own value"
+        )]
         let nanos = (when * 1e9).ceil() as i64;
         // One more for the conversion: a timer is never early.
         let nanos = nanos + 1;

@@ -174,7 +174,10 @@ impl Descriptors {
                 return Ok(false);
             };
             let mut events = [const {
-                epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }
+                epoll::Event {
+                    flags: epoll::EventFlags::empty(),
+                    data: epoll::EventData::new_u64(0),
+                }
             }; AT_ONCE];
             let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
             let found = match epoll::wait(epoll, &mut events[..], Some(&zero)) {

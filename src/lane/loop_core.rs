@@ -124,7 +124,9 @@ impl LoopCore {
 
     fn unwatch(&self, descriptor: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
         // A socket that was closed has the number -1: it is not watched.
-        if self.closed.load(Ordering::Relaxed) || descriptor.extract::<RawFd>().is_ok_and(|fd| fd < 0) {
+        if self.closed.load(Ordering::Relaxed)
+            || descriptor.extract::<RawFd>().is_ok_and(|fd| fd < 0)
+        {
             return Ok(false);
         }
         let before = self.descriptors.remove(number_of(descriptor)?, direction)?;
@@ -281,7 +283,7 @@ impl LoopCore {
     #[pyo3(signature = (delay, callback, *args, context=None))]
     fn call_later<'py>(
         slf: &Bound<'py, Self>,
-        delay: Bound<'py, PyAny>,
+        delay: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,

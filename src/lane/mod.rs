@@ -101,8 +101,11 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
-            std::mem::forget(self.runtime.take());
+        let runtime = self.runtime.take();
+        if self.process == std::process::id() {
+            shut_down(runtime);
+        } else {
+            std::mem::forget(runtime);
         }
     }
 }
@@ -157,7 +160,10 @@ impl Lane {
             None => None,
             Some(local) => {
                 let local = local.get().ok_or_else(|| {
-                    PyRuntimeError::new_err(format!("lane {} belongs to another thread", self.index))
+                    PyRuntimeError::new_err(format!(
+                        "lane {} belongs to another thread",
+                        self.index
+                    ))
                 })?;
                 local.core.borrow().clone()
             }
@@ -225,9 +231,16 @@ impl Lane {
                 .try_borrow_mut()
                 .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
                 .take();
-            drop(runtime);
+            shut_down(runtime);
         }
         Ok(())
+    }
+}
+
+/// Drops a runtime, also inside another one: a coroutine may close a loop that is not its own.
+fn shut_down(runtime: Option<LocalRuntime>) {
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
     }
 }
 

@@ -197,7 +197,9 @@ impl Timers {
                     return None;
                 }
                 Some(match timer.timed {
-                    Timed::Native(handle) => Entry::Native(handle.into_bound(py).into_super().unbind()),
+                    Timed::Native(handle) => {
+                        Entry::Native(handle.into_bound(py).into_super().unbind())
+                    }
                     Timed::Foreign(handle) => Entry::Foreign(handle),
                 })
             })

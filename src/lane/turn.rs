@@ -122,10 +122,7 @@ fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
     match entry {
         Entry::Native(handle) => match handle.get().run(py) {
             Err(error) if !ends_loop(py, &error) => event_loop
-                .call_method1(
-                    intern!(py, "_report_callback_error"),
-                    (handle, error.into_value(py)),
-                )
+                .call_method1(intern!(py, "_report_callback_error"), (handle, error.into_value(py)))
                 .map(drop),
             outcome => outcome,
         },

@@ -277,3 +277,37 @@ def test_contexts_of_callbacks_are_kept(run: Run) -> None:
         return seen
 
     assert run(main) == ["mine", "other", "mine"]
+
+
+def test_a_loop_can_be_closed_inside_another(run: Run, factory: LoopFactory) -> None:
+    async def main() -> bool:
+        other = factory()
+        with pytest.raises(RuntimeError, match="while another loop is running"):
+            other.run_forever()
+        other.close()
+        return other.is_closed()
+
+    assert run(main)
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_debug_mode_knows_where_a_callback_was_made(run: Run, method: str) -> None:
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        when = () if "soon" in method else (0,)
+        handle: Any = getattr(loop, method)(*when, print)
+        handle.cancel()
+        return str(handle._source_traceback[-1].name)
+
+    assert run(main) == "main"
+
+
+def test_debug_mode_knows_where_a_task_was_made(run: Run) -> None:
+    async def main() -> list[str]:
+        asyncio.get_running_loop().set_debug(True)
+        task: Any = asyncio.create_task(asyncio.sleep(0))
+        await task
+        return [frame.name for frame in task._source_traceback[-2:]]
+
+    assert run(main) == ["main", "create_task"]
