@@ -255,8 +255,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon")?;
-        let handle = Bound::new(slf.py(), handle)?;
-        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        let handle = handle.into_object(slf.py())?;
+        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 
@@ -274,8 +274,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = Bound::new(slf.py(), handle)?;
-        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        let handle = handle.into_object(slf.py())?;
+        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 

@@ -206,6 +206,7 @@ impl Lane {
             }
         };
         self.remote.end();
+        handle::forget_spares();
         local.core.replace(None);
         let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
