@@ -31,10 +31,18 @@ class _Watched:
     def get_map(self) -> Mapping[int, selectors.SelectorKey]:
         """What is watched, by number, as a selector shows it."""
         keys = {}
-        for fd, reads, writes in self._loop._watched():
-            mask = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * writes
-            keys[fd] = selectors.SelectorKey(fd, fd, mask, None)
+        for fd, reader, writer in self._loop._watched():
+            mask = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
+            keys[fd] = selectors.SelectorKey(fd, fd, mask, (reader, writer))
         return keys
+
+    def get_key(self, descriptor: Any) -> selectors.SelectorKey:
+        """How `descriptor`, a number or an object that has one, is watched; else KeyError."""
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        try:
+            return self.get_map()[number]
+        except KeyError:
+            raise KeyError(f"{descriptor!r} is not registered") from None
 
     def close(self) -> None:
         """The loop closes its own descriptors."""

@@ -22,7 +22,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
-use super::descriptors::{Descriptors, Direction};
+use super::descriptors::{Descriptors, Direction, Watched};
 use super::handle::{Handle, TimerHandle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
@@ -357,9 +357,9 @@ impl LoopCore {
         self.timers.len()
     }
 
-    /// The watched descriptors: number, for reading, for writing.
-    fn _watched(&self) -> Vec<(RawFd, bool, bool)> {
-        self.descriptors.watched()
+    /// The watched descriptors: number, the handle that reads, the one that writes.
+    fn _watched(&self, py: Python<'_>) -> Vec<Watched> {
+        self.descriptors.watched(py)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
