@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
-from asyncio import events, format_helpers
+from asyncio import SelectorEventLoop, events, format_helpers
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ class _Selector(selectors.DefaultSelector):
         return ready
 
 
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on a lane; made and run on one thread.
 
     `lane` is the native lane to run on; without one the loop has a lane of its own.
@@ -45,12 +45,12 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._lane = lane
         selector = _Selector()
         self._lane_fd = selector.fileno()
-        asyncio.SelectorEventLoop.__init__(self, selector)
+        SelectorEventLoop.__init__(self, selector)
         self._note_ready(self._ready.append)  # type: ignore[attr-defined]
         try:
             lane.attach_loop(self)
         except BaseException:  # on another thread than the lane's
-            asyncio.SelectorEventLoop.close(self)
+            SelectorEventLoop.close(self)
             raise
 
     def run_forever(self) -> None:
@@ -75,7 +75,10 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
         """`call_soon` of a loop that is closed or in debug mode."""
-        return asyncio.SelectorEventLoop.call_soon(self, *args, context=context)
+        handle = SelectorEventLoop.call_soon(self, *args, context=context)
+        if handle._source_traceback:
+            del handle._source_traceback[-1]  # this frame: the last is the caller's
+        return handle
 
     def _write_to_self(self) -> None:
         self._lane.wake()
