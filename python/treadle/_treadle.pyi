@@ -30,6 +30,7 @@ __all__ = [
     "PanicException",
     "Param",
     "RedirectResponse",
+    "RemoteHandle",
     "Request",
     "Response",
     "Route",
@@ -254,6 +255,10 @@ class Handle:
     @property
     def _source_traceback(self) -> None: ...
     def _run(self) -> None: ...
+
+@final
+class RemoteHandle(Handle):
+    """What `call_soon_threadsafe` gives back; behaves as asyncio's own."""
 
 @final
 class TimerHandle(Handle):

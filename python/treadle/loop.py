@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from asyncio import SelectorEventLoop, base_events, events, format_helpers
-from asyncio.log import logger
 from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -134,19 +133,18 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Runs a handle of asyncio's, as its own loop does."""
         if handle._cancelled:
             return
-        if not self.get_debug():
-            handle._run()
-            return
         self._current_handle = handle
         started = self.time()
         try:
             handle._run()
+            took = self.time() - started
+            if self.get_debug() and took >= self.slow_callback_duration:
+                described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                base_events.logger.warning("Executing %s took %.3f seconds", described, took)
         finally:
             self._current_handle = None
-        took = self.time() - started
-        if took >= self.slow_callback_duration:
-            described = base_events._format_handle(handle)  # type: ignore[attr-defined]
-            logger.warning("Executing %s took %.3f seconds", described, took)
+            # The traceback of what was raised inside refers to this frame.
+            del handle
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""

@@ -23,7 +23,7 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
 use super::descriptors::{Descriptors, Direction, Watched};
-use super::handle::{Handle, TimerHandle};
+use super::handle::{Handle, RemoteHandle, TimerHandle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use crate::python::call::{call_no_args, call_one};
@@ -274,8 +274,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = handle.into_object(slf.py())?;
-        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
+        let handle = Bound::new(slf.py(), RemoteHandle::new(handle))?;
+        slf.get().ready.push(Entry::Remote(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 

@@ -61,7 +61,7 @@ use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
-pub use handle::{Handle, TimerHandle};
+pub use handle::{Handle, RemoteHandle, TimerHandle};
 pub use loop_core::LoopCore;
 pub use remote::LaneHandle;
 use remote::Remote;

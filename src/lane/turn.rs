@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 
 use super::LaneCore;
 use super::alarm::{self, Alarm};
-use super::handle::Handle;
+use super::handle::{Handle, RemoteHandle};
 use super::loop_core::LoopCore;
 use super::ready::Entry;
 use super::remote::Remote;
@@ -122,6 +122,7 @@ fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
         Entry::Once(handle) => Handle::run_queued(py, handle),
+        Entry::Remote(handle) => RemoteHandle::run_queued(handle.bind(py)),
         Entry::Native(handle) => Handle::_run(handle.bind(py)),
         Entry::Foreign(handle) => {
             event_loop.call_method1(intern!(py, "_run_handle"), (handle,)).map(drop)
