@@ -1,160 +1,89 @@
-"""Libraries that live on an event loop, inside handlers on lanes."""
+"""asyncpg and psycopg, on the loop and in handlers."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
-import aiohttp
 import asyncpg
 import pytest
 from support.lanes import LANES
 from support.types import Connect, Serve
 
-from treadle import App, Lane, StreamingResponse
+from treadle import App, Lane
 
-# -- HTTP client ----------------------------------------------------------------------------------
+pytestmark = pytest.mark.slow
 
-
-@pytest.mark.parametrize("lanes", LANES)
-def test_an_aiohttp_client_in_a_handler_reaches_another_server(
-    serve: Serve, raw: Connect, lanes: int
-) -> None:
-    backend = App()
-
-    @backend.post("/{n:int}")
-    async def double(n: int, body: bytes) -> list[int]:
-        await asyncio.sleep(0)
-        return [2 * n, len(body)]
-
-    @backend.get("/stream")
-    async def stream() -> StreamingResponse:
-        async def chunks() -> AsyncIterator[bytes]:
-            for _ in range(20):
-                yield b"x" * 50_000
-
-        return StreamingResponse(chunks())
-
-    url = serve(backend).url
-    app = App()
-
-    @app.lane_lifespan
-    async def lifespan(lane: Lane) -> AsyncIterator[None]:
-        async with aiohttp.ClientSession(base_url=url) as session:
-            lane.state.session = session
-            yield
-
-    @app.get("/many")
-    async def many(lane: Lane) -> list[list[int]]:
-        async def one(n: int) -> list[int]:
-            async with lane.state.session.post(f"/{n}", data=b"x" * n * 1000) as response:
-                return await response.json()  # type: ignore[no-any-return]
-
-        return await asyncio.gather(*(one(n) for n in range(20)))
-
-    @app.get("/stream")
-    async def relay(lane: Lane) -> StreamingResponse:
-        async def chunks() -> AsyncIterator[bytes]:
-            async with lane.state.session.get("/stream") as response:
-                async for chunk in response.content.iter_any():
-                    yield chunk
-
-        return StreamingResponse(chunks())
-
-    server = serve(app, lanes=lanes)
-    for _ in range(lanes):
-        connection = raw(server)
-        many_answer = connection.get("/many").body
-        assert many_answer == str([[2 * n, 1000 * n] for n in range(20)]).replace(" ", "").encode()
-        assert len(connection.get("/stream").body) == 1_000_000
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
-# -- processes ------------------------------------------------------------------------------------
+# -- on the loop ----------------------------------------------------------------------------------
 
 
-def test_a_handler_can_run_processes(serve: Serve, raw: Connect) -> None:
-    app = App()
-
-    @app.get("/{word}")
-    async def upper(word: str) -> str:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-Sc",
-            "import sys; sys.stdout.write(sys.stdin.read().upper())",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        output, _ = await child.communicate(word.encode())
-        return f"{output.decode()} {child.returncode}"
-
-    server = serve(app, lanes=LANES[-1])
-    connections = [raw(server) for _ in range(4)]
-    for number, connection in enumerate(connections):
-        connection.send(f"GET /word{number} HTTP/1.1\r\nHost: t\r\n\r\n")
-    for number, connection in enumerate(connections):
-        assert connection.response().body == b"WORD%d 0" % number
-
-
-# -- PostgreSQL -----------------------------------------------------------------------------------
-
-
-def postgres_programs() -> Path | None:
-    """The folder of `initdb`: on PATH, or where Debian puts each version."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return versions[-1].parent if versions else None
-
-
-@pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    """A PostgreSQL of its own, by the folder of its socket; user and database `postgres`."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL here (Debian's package is postgresql)")
-    # It refuses to be root's. A folder of pytest's would be out of another user's reach.
-    folder = Path(tempfile.mkdtemp(prefix="treadle-pg-"))
-    user = None
-    if os.geteuid() == 0:
-        known = {entry.pw_name for entry in pwd.getpwall()}
-        user = "postgres" if "postgres" in known else "nobody"
-        shutil.chown(folder, user)
-
-    def call(program: str, *arguments: str) -> None:
-        with (folder / "out").open("ab") as out:
-            subprocess.run(
-                [programs / program, "-D", folder / "data", *arguments],
-                user=user,
-                cwd=folder,
-                env={**os.environ, "LC_ALL": "C"},
-                stdout=out,
-                stderr=out,
-                check=True,
+def test_asyncpg_queries_cancels_copies_and_listens(run: Run, database: str) -> None:
+    async def main() -> None:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        async with (
+            asyncpg.create_pool(host=database, user="postgres", min_size=2, max_size=4) as pool,
+            pool.acquire() as listener,
+        ):
+            await listener.add_listener("heard", lambda *notice: heard.put_nowait(notice[-1]))
+            numbers = await asyncio.gather(
+                *(pool.fetchval("select $1::int * 2", number) for number in range(50))
             )
+            assert numbers == [2 * number for number in range(50)]
+            with pytest.raises(TimeoutError):
+                await pool.execute("select pg_sleep(60)", timeout=0.01)
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("create temp table t (n int, s text) on commit drop")
+                rows = [(number, "x" * number) for number in range(1000)]
+                await connection.copy_records_to_table("t", records=rows)
+                assert await connection.fetchval("select sum(length(s)) from t") == 499_500
+                found = 0
+                async for row in connection.cursor("select n from t order by n", prefetch=70):
+                    assert row["n"] == found
+                    found += 1
+                assert found == 1000
+            await pool.execute("notify heard, 'payload'")
+            assert await asyncio.wait_for(heard.get(), 10) == "payload"
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await pool.execute("select * from nowhere")
+            await listener.remove_listener("heard", lambda *_: None)
+            await listener.reset()
 
-    try:
-        (folder / "out").touch()
-        if user:
-            shutil.chown(folder / "out", user)
-        call("initdb", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-        call("pg_ctl", "-w", "-t", "20", "-l", str(folder / "log"), "-o", options, "start")
-        try:
-            yield str(folder)
-        finally:
-            call("pg_ctl", "-w", "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder)
+    run(main())
 
 
-@pytest.mark.slow
+def test_psycopg_queries_pipelines_cancels_and_copies(run: Run, database: str) -> None:
+    # It loads libpq, which comes with PostgreSQL.
+    psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
+
+    async def main() -> None:
+        connecting = psycopg.AsyncConnection.connect(
+            host=database, user="postgres", dbname="postgres", autocommit=True
+        )
+        async with await connecting as connection:
+            async with connection.pipeline():
+                cursors = [await connection.execute("select %s::int", (n,)) for n in range(50)]
+            assert [(await cursor.fetchone())[0] for cursor in cursors] == list(range(50))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await connection.execute("select pg_sleep(60)")
+            async with connection.cursor() as cursor:
+                await cursor.execute("create temp table t (n int)")
+                async with cursor.copy("copy t from stdin") as copy:
+                    for number in range(5000):
+                        await copy.write_row((number,))
+                await cursor.execute("select count(*), sum(n) from t")
+                assert await cursor.fetchone() == (5000, 12_497_500)
+
+    run(main())
+
+
+# -- in handlers ----------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("lanes", LANES)
 def test_asyncpg_works_with_a_pool_for_each_lane(
     serve: Serve, raw: Connect, database: str, lanes: int
@@ -209,12 +138,10 @@ def test_asyncpg_works_with_a_pool_for_each_lane(
         assert connection.get("/transaction").body == b"0"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lanes", LANES)
 def test_psycopg_works_with_a_connection_for_each_lane(
     serve: Serve, raw: Connect, database: str, lanes: int
 ) -> None:
-    # It loads libpq, which comes with PostgreSQL.
     psycopg = pytest.importorskip("psycopg", exc_type=ImportError)
     app = App()
 
