@@ -75,7 +75,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
 
     def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
         """`call_soon` of a loop that is closed or in debug mode."""
-        handle = SelectorEventLoop.call_soon(self, *args, context=context)
+        handle: Any = SelectorEventLoop.call_soon(self, *args, context=context)
         if handle._source_traceback:
             del handle._source_traceback[-1]  # this frame: the last is the caller's
         return handle
