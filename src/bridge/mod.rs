@@ -37,4 +37,4 @@ mod turn;
 pub use awaitable::{Immediate, into_awaitable};
 pub use driver::{Completion, Driver, Next, TaskFactory};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
-pub use turn::{Turn, after_python};
+pub use turn::after_python;

@@ -18,33 +18,39 @@
 //!    ([`Lane::wake`]); Rust code of another thread hands over a coroutine ([`LaneHandle`]). These
 //!    are the only ways in from outside.
 //!
-//! The Python side is asyncio's own `SelectorEventLoop` with these seams replaced: `run_forever`,
-//! the selector's wait, the self-pipe,
-//! and `call_soon` with its handle ([`LoopCore`], [`Handle`]). Its file descriptors sit in an epoll of their own,
-//! whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is closed
-//! and reused leaves nothing behind.
+//! The Python side is asyncio's own `SelectorEventLoop` on a native core ([`LoopCore`]): the ready
+//! queue and its handles, timers on a timerfd, watched descriptors. These sit in an epoll of their
+//! own, whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is
+//! closed and reused leaves nothing behind.
 //!
 //! # Who owns what
 //!
-//! The `Lane` object is made on its thread and holds the runtime; only that thread can reach it
-//! ([`LaneBound`]). Other threads hold only what wakes the
-//! turn ([`remote`]).
+//! A `Lane` can be made and held anywhere. The runtime is made by the thread that runs the loop and
+//! can be reached and dropped only there ([`LaneBound`]). Other threads hold only what wakes the
+//! turn ([`remote`], [`ready`]). A loop that moves to another thread between two runs gets a new
+//! runtime there; on the main thread the runtime is kept for the next run, elsewhere it ends with
+//! the run unless connections are left in it.
 //!
 //! # The end of a lane
 //!
 //! `run` returns when the loop was stopped; the runtime, with every task left in it, is dropped by
-//! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task.
+//! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task. A
+//! forked child leaves its copy of the parent's runtime alone: dropping it would take the parent's
+//! descriptors out of the epoll that both share.
 
+mod alarm;
 mod bare;
+mod descriptors;
 mod handle;
 mod loop_core;
+mod ready;
 mod remote;
+mod timers;
 mod turn;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -55,7 +61,7 @@ use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
-pub use handle::Handle;
+pub use handle::{Handle, TimerHandle};
 pub use loop_core::LoopCore;
 pub use remote::LaneHandle;
 use remote::Remote;
@@ -64,14 +70,44 @@ use remote::Remote;
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
     index: usize,
-    inner: LaneBound<Inner>,
+    /// What the thread that runs the loop has made of it.
+    local: Mutex<Option<Arc<LaneBound<Local>>>>,
     /// Wakes the turn from any thread.
     remote: Arc<Remote>,
 }
 
-struct Inner {
+/// The part of a lane that belongs to its thread.
+struct Local {
     runtime: RefCell<Option<LocalRuntime>>,
+    /// Set while the loop runs.
     core: RefCell<Option<Rc<LaneCore>>>,
+    process: u32,
+}
+
+impl Local {
+    fn new() -> PyResult<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(on_park)
+            .on_thread_unpark(on_unpark)
+            .build_local(LocalOptions::default())?;
+        Ok(Self {
+            runtime: RefCell::new(Some(runtime)),
+            core: RefCell::new(None),
+            process: std::process::id(),
+        })
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take();
+        if self.process == std::process::id() {
+            shut_down(runtime);
+        } else {
+            std::mem::forget(runtime);
+        }
+    }
 }
 
 /// What the code that serves on a lane needs of it.
@@ -92,10 +128,21 @@ impl LaneCore {
 }
 
 impl Lane {
-    fn inner(&self) -> PyResult<&Inner> {
-        self.inner.get().ok_or_else(|| {
-            PyRuntimeError::new_err(format!("lane {} belongs to another thread", self.index))
-        })
+    fn local(&self) -> MutexGuard<'_, Option<Arc<LaneBound<Local>>>> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What belongs to the calling thread; made here if another thread ran the loop before.
+    fn local_here(&self) -> PyResult<Arc<LaneBound<Local>>> {
+        if let Some(local) = &*self.local()
+            && local.get().is_some_and(|local| local.process == std::process::id())
+        {
+            return Ok(local.clone());
+        }
+        let fresh = Arc::new(LaneBound::new(Local::new()?));
+        let former = self.local().replace(fresh.clone());
+        drop(former);
+        Ok(fresh)
     }
 
     /// The lane as other threads reach it.
@@ -103,35 +150,33 @@ impl Lane {
         LaneHandle { index: self.index, remote: self.remote.clone() }
     }
 
-    /// The core, once the lane's loop has been set.
+    /// The core, on the lane's thread while its loop runs.
     ///
     /// # Errors
-    /// On another thread, or before [`Lane::attach_loop`].
+    /// On another thread, or when the loop does not run.
     pub fn core(&self) -> PyResult<Rc<LaneCore>> {
-        self.inner()?.core.borrow().clone().ok_or_else(|| {
-            PyRuntimeError::new_err(format!("lane {} has no event loop yet", self.index))
-        })
+        let local = self.local().clone();
+        let core = match &local {
+            None => None,
+            Some(local) => {
+                let local = local.get().ok_or_else(|| {
+                    PyRuntimeError::new_err(format!(
+                        "lane {} belongs to another thread",
+                        self.index
+                    ))
+                })?;
+                local.core.borrow().clone()
+            }
+        };
+        core.ok_or_else(|| PyRuntimeError::new_err(format!("lane {} does not run", self.index)))
     }
 }
 
 #[pymethods]
 impl Lane {
-    /// Makes the runtime, on the thread that is to be the lane.
     #[new]
-    fn new(index: usize) -> PyResult<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .on_thread_park(on_park)
-            .on_thread_unpark(on_unpark)
-            .build_local(LocalOptions::default())?;
-        Ok(Self {
-            index,
-            inner: LaneBound::new(Inner {
-                runtime: RefCell::new(Some(runtime)),
-                core: RefCell::new(None),
-            }),
-            remote: Arc::default(),
-        })
+    fn new(index: usize) -> Self {
+        Self { index, local: Mutex::new(None), remote: Arc::default() }
     }
 
     /// Position in the pool, from 0.
@@ -140,26 +185,34 @@ impl Lane {
         self.index
     }
 
-    /// Names the event loop whose Tasks this lane runs.
-    fn attach_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let core = LaneCore {
+    /// Runs the loop on this lane until it is stopped.
+    ///
+    /// `keep` has the runtime kept for the next run; otherwise only what is left in it keeps it.
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, keep: bool) -> PyResult<()> {
+        let bound = self.local_here()?;
+        let local = bound.get().ok_or_else(|| closing(self.index))?;
+        let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
+        let core = Rc::new(LaneCore {
             index: self.index,
             tasks: TaskFactory::new(event_loop)?,
             running: Cell::new(0),
+        });
+        local.core.replace(Some(core.clone()));
+        let outcome = match &*runtime {
+            None => Err(closing(self.index)),
+            Some(runtime) => {
+                let _parks_detach = ParkDetached::enter(py);
+                runtime.block_on(turn::run(event_loop, self.remote.clone(), core))
+            }
         };
-        self.inner()?.core.replace(Some(Rc::new(core)));
-        Ok(())
-    }
-
-    /// Runs the loop on this lane until it is stopped; `fd` is its selector's descriptor.
-    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, fd: RawFd) -> PyResult<()> {
-        let inner = self.inner()?;
-        let runtime = inner.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let runtime = runtime.as_ref().ok_or_else(|| closing(self.index))?;
-        let core = self.core()?;
-        let _parks_detach = ParkDetached::enter(py);
-        let outcome = runtime.block_on(turn::run(event_loop, fd, self.remote.clone(), core));
         self.remote.end();
+        handle::forget_spares();
+        local.core.replace(None);
+        let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
+        drop(runtime);
+        if !keep && is_empty {
+            self.close()?;
+        }
         outcome
     }
 
@@ -168,17 +221,27 @@ impl Lane {
         self.remote.wake();
     }
 
-    /// Drops the runtime and every task left in it.
+    /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
-        let inner = self.inner()?;
-        let runtime = inner
-            .runtime
-            .try_borrow_mut()
-            .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
-            .take();
-        inner.core.replace(None);
-        drop(runtime);
+        let Some(bound) = self.local().take() else {
+            return Ok(());
+        };
+        if let Some(local) = bound.get().filter(|local| local.process == std::process::id()) {
+            let runtime = local
+                .runtime
+                .try_borrow_mut()
+                .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
+                .take();
+            shut_down(runtime);
+        }
         Ok(())
+    }
+}
+
+/// Drops a runtime, also inside another one: a coroutine may close a loop that is not its own.
+fn shut_down(runtime: Option<LocalRuntime>) {
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
     }
 }
 
