@@ -58,6 +58,8 @@ class Report:
     """Tests that failed, and passed when they were tried again."""
     stock: list[str] = field(default_factory=list)
     """Tests that fail on asyncio's own loop as well, here and now."""
+    given_up: str = ""
+    """Why the rest of the module was not run; empty where all of it was."""
 
     def failed(self) -> set[str]:
         return {test for test, outcome in self.outcomes.items() if outcome.state == "failed"}
@@ -91,7 +93,7 @@ def run(
 ) -> Report:
     """Runs a module's tests, or `only` those of some patterns, until each has an outcome.
 
-    `stock` takes asyncio's own loop. Raises `RuntimeError` where processes die too often.
+    `stock` takes asyncio's own loop.
     """
     report = Report(module)
     for _ in range(DEATHS):
@@ -106,9 +108,11 @@ def run(
         if text is None:
             return report
         if begun is None:
-            raise RuntimeError(f"{module}: before any test began, {text}")
+            report.given_up = f"{module}: before any test began, {text}"
+            return report
         report.outcomes[begun] = Outcome(begun, "failed", text)
-    raise RuntimeError(f"{module}: {DEATHS} processes died, the last one in {begun}: {text}")
+    report.given_up = f"{module}: {DEATHS} processes died, and the rest was not run"
+    return report
 
 
 def _process(order: dict[str, Any], report: Report) -> tuple[str | None, str | None]:
@@ -163,7 +167,7 @@ def run_all(wanted: list[str], only: list[str] | None, jobs: int, *, stock: bool
 def try_again(report: Report, *, stock: bool = False) -> None:
     """Runs what failed and is not left out again, and what fails then on asyncio's own loop."""
     again = sorted(report.failed() - left_out().keys())
-    if not again:
+    if not again or report.given_up:
         return
     second = run(report.module, again, stock=stock)
     report.outcomes.update(second.outcomes)
@@ -179,7 +183,8 @@ def complaints(report: Report, *, whole: bool = True) -> list[str]:
     """
     listed = {test for test in left_out() if test.startswith(report.module + ".")}
     failed = report.failed()
-    said = [
+    said = [report.given_up] if report.given_up else []
+    said += [
         f"{test} failed\n{report.outcomes[test].text}"
         for test in sorted(failed - listed - set(report.stock))
     ]
@@ -187,7 +192,7 @@ def complaints(report: Report, *, whole: bool = True) -> list[str]:
         outcome = report.outcomes.get(test)
         if outcome is not None and outcome.state == "passed":
             said.append(f"{test} passes: take it from left_out.toml")
-        if outcome is None and whole:
+        if outcome is None and whole and not report.given_up:
             said.append(f"{test} stands in left_out.toml, and there is no such test")
     return said
 
