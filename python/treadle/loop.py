@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 from asyncio import SelectorEventLoop, base_events, events, format_helpers
-from asyncio.log import logger
 from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -146,7 +145,9 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         took = self.time() - started
         if took >= self.slow_callback_duration:
             described = base_events._format_handle(handle)  # type: ignore[attr-defined]
-            logger.warning("Executing %s took %.3f seconds", described, took)
+            base_events.logger.warning(  # type: ignore[attr-defined]
+                "Executing %s took %.3f seconds", described, took
+            )
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""

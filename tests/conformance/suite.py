@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 HERE = Path(__file__).parent
+LEFT_OUT = HERE / "left_out.toml"
 PACKAGE = "test.test_asyncio"
 PROCESS_TIMEOUT = 200.0
 """Seconds a process may take; a single test has `worker.TEST_TIMEOUT`."""
@@ -74,15 +75,23 @@ def modules() -> list[str]:
     return sorted(found, key=lambda name: (name not in LONGEST, name))
 
 
-def left_out() -> dict[str, str]:
-    """The reason for each test that is left out in this interpreter."""
-    listed = tomllib.loads((HERE / "left_out.toml").read_text())
-    return {
-        test: group["reason"]
+def _groups() -> list[dict[str, Any]]:
+    listed = tomllib.loads(LEFT_OUT.read_text())
+    return [
+        group
         for group in listed.get("group", [])
         if sys.version_info[:2] >= tuple(group.get("since", (3, 14)))
-        for test in group["tests"]
-    }
+    ]
+
+
+def left_out() -> dict[str, str]:
+    """The reason for each test that is left out in this interpreter."""
+    return {test: group["reason"] for group in _groups() for test in group["tests"]}
+
+
+def hanging() -> set[str]:
+    """Those of them that are not even run, because they would never end."""
+    return {test for group in _groups() if group.get("hangs") for test in group["tests"]}
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -101,7 +110,7 @@ def run(
             "package": package,
             "module": module,
             "only": only,
-            "not": sorted(report.outcomes),
+            "not": sorted(report.outcomes.keys() | hanging()),
             "stock": stock,
         }
         begun, text = _process(order, report)
@@ -192,7 +201,7 @@ def complaints(report: Report, *, whole: bool = True) -> list[str]:
         outcome = report.outcomes.get(test)
         if outcome is not None and outcome.state == "passed":
             said.append(f"{test} passes: take it from left_out.toml")
-        if outcome is None and whole and not report.given_up:
+        if outcome is None and whole and not report.given_up and test not in hanging():
             said.append(f"{test} stands in left_out.toml, and there is no such test")
     return said
 

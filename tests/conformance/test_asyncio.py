@@ -194,3 +194,32 @@ for number in range(20):
     said = suite.complaints(report)
     assert said[0] == f"test_it: {suite.DEATHS} processes died, and the rest was not run"
     assert len(said) == 1 + suite.DEATHS
+
+
+def test_a_listed_test_that_hangs_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "test_it.py").write_text("""
+import os, unittest
+
+class Tests(unittest.TestCase):
+    def test_hangs(self): os._exit(1)
+    def test_passes(self): pass
+""")
+    (tmp_path / "left_out.toml").write_text("""
+[[group]]
+reason = "why"
+hangs = true
+tests = ["test_it.Tests.test_hangs"]
+
+[[group]]
+reason = "of a later CPython"
+since = [4, 0]
+tests = ["test_it.Tests.test_gone"]
+""")
+    monkeypatch.setattr(suite, "LEFT_OUT", tmp_path / "left_out.toml")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    report = suite.run("test_it", package="made_up")
+    assert report.outcomes.keys() == {"test_it.Tests.test_passes"}
+    assert suite.complaints(report) == []
