@@ -140,7 +140,9 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             took = self.time() - started
             if self.get_debug() and took >= self.slow_callback_duration:
                 described = base_events._format_handle(handle)  # type: ignore[attr-defined]
-                base_events.logger.warning("Executing %s took %.3f seconds", described, took)
+                base_events.logger.warning(  # type: ignore[attr-defined]
+                    "Executing %s took %.3f seconds", described, took
+                )
         finally:
             self._current_handle = None
             # The traceback of what was raised inside refers to this frame.

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 HERE = Path(__file__).parent
+LEFT_OUT = HERE / "left_out.toml"
 PACKAGE = "test.test_asyncio"
 PROCESS_TIMEOUT = 200.0
 """Seconds a process may take; a single test has `worker.TEST_TIMEOUT`."""
@@ -58,6 +59,8 @@ class Report:
     """Tests that failed, and passed when they were tried again."""
     stock: list[str] = field(default_factory=list)
     """Tests that fail on asyncio's own loop as well, here and now."""
+    given_up: str = ""
+    """Why the rest of the module was not run; empty where all of it was."""
 
     def failed(self) -> set[str]:
         return {test for test, outcome in self.outcomes.items() if outcome.state == "failed"}
@@ -72,15 +75,23 @@ def modules() -> list[str]:
     return sorted(found, key=lambda name: (name not in LONGEST, name))
 
 
-def left_out() -> dict[str, str]:
-    """The reason for each test that is left out in this interpreter."""
-    listed = tomllib.loads((HERE / "left_out.toml").read_text())
-    return {
-        test: group["reason"]
+def _groups() -> list[dict[str, Any]]:
+    listed = tomllib.loads(LEFT_OUT.read_text())
+    return [
+        group
         for group in listed.get("group", [])
         if sys.version_info[:2] >= tuple(group.get("since", (3, 14)))
-        for test in group["tests"]
-    }
+    ]
+
+
+def left_out() -> dict[str, str]:
+    """The reason for each test that is left out in this interpreter."""
+    return {test: group["reason"] for group in _groups() for test in group["tests"]}
+
+
+def hanging() -> set[str]:
+    """Those of them that are not even run, because they would never end."""
+    return {test for group in _groups() if group.get("hangs") for test in group["tests"]}
 
 
 # -- running --------------------------------------------------------------------------------------
@@ -91,7 +102,7 @@ def run(
 ) -> Report:
     """Runs a module's tests, or `only` those of some patterns, until each has an outcome.
 
-    `stock` takes asyncio's own loop. Raises `RuntimeError` where processes die too often.
+    `stock` takes asyncio's own loop.
     """
     report = Report(module)
     for _ in range(DEATHS):
@@ -99,16 +110,18 @@ def run(
             "package": package,
             "module": module,
             "only": only,
-            "not": sorted(report.outcomes),
+            "not": sorted(report.outcomes.keys() | hanging()),
             "stock": stock,
         }
         begun, text = _process(order, report)
         if text is None:
             return report
         if begun is None:
-            raise RuntimeError(f"{module}: before any test began, {text}")
+            report.given_up = f"{module}: before any test began, {text}"
+            return report
         report.outcomes[begun] = Outcome(begun, "failed", text)
-    raise RuntimeError(f"{module}: {DEATHS} processes died, the last one in {begun}: {text}")
+    report.given_up = f"{module}: {DEATHS} processes died, and the rest was not run"
+    return report
 
 
 def _process(order: dict[str, Any], report: Report) -> tuple[str | None, str | None]:
@@ -163,7 +176,7 @@ def run_all(wanted: list[str], only: list[str] | None, jobs: int, *, stock: bool
 def try_again(report: Report, *, stock: bool = False) -> None:
     """Runs what failed and is not left out again, and what fails then on asyncio's own loop."""
     again = sorted(report.failed() - left_out().keys())
-    if not again:
+    if not again or report.given_up:
         return
     second = run(report.module, again, stock=stock)
     report.outcomes.update(second.outcomes)
@@ -179,7 +192,8 @@ def complaints(report: Report, *, whole: bool = True) -> list[str]:
     """
     listed = {test for test in left_out() if test.startswith(report.module + ".")}
     failed = report.failed()
-    said = [
+    said = [report.given_up] if report.given_up else []
+    said += [
         f"{test} failed\n{report.outcomes[test].text}"
         for test in sorted(failed - listed - set(report.stock))
     ]
@@ -187,7 +201,7 @@ def complaints(report: Report, *, whole: bool = True) -> list[str]:
         outcome = report.outcomes.get(test)
         if outcome is not None and outcome.state == "passed":
             said.append(f"{test} passes: take it from left_out.toml")
-        if outcome is None and whole:
+        if outcome is None and whole and not report.given_up and test not in hanging():
             said.append(f"{test} stands in left_out.toml, and there is no such test")
     return said
 

@@ -48,7 +48,6 @@ def started(request: pytest.FixtureRequest) -> Iterator[Started]:
 def test_a_module_of_cpythons_passes(module: str, started: Started) -> None:
     report = started(module)
     suite.try_again(report)
-    assert report.outcomes, "the module has no tests"
     if complaints := suite.complaints(report):
         pytest.fail("\n\n".join(complaints), pytrace=False)
 
@@ -163,11 +162,64 @@ def test_a_failure_that_is_not_listed_and_a_listed_pass_are_complaints(
     ]
 
 
-def test_a_process_that_dies_before_any_test_is_an_error(
+def test_a_module_without_a_test_to_run_is_a_complaint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "made_up").mkdir()
     (tmp_path / "made_up" / "test_it.py").write_text("raise ValueError('at import')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"(?s)before any test began.*at import"):
-        suite.run("test_it", package="made_up")
+    report = suite.run("test_it", package="made_up")
+    assert "before any test began" in report.given_up
+    assert "at import" in report.given_up
+    assert suite.complaints(report) == [report.given_up]
+
+
+@pytest.mark.timeout(60)
+def test_a_module_whose_processes_keep_dying_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "test_it.py").write_text("""
+import os, unittest
+
+class Tests(unittest.TestCase):
+    pass
+
+for number in range(20):
+    setattr(Tests, f"test_{number:02}", lambda self: os._exit(1))
+""")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    report = suite.run("test_it", package="made_up")
+    assert len(report.failed()) == suite.DEATHS
+    said = suite.complaints(report)
+    assert said[0] == f"test_it: {suite.DEATHS} processes died, and the rest was not run"
+    assert len(said) == 1 + suite.DEATHS
+
+
+def test_a_listed_test_that_hangs_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_up").mkdir()
+    (tmp_path / "made_up" / "test_it.py").write_text("""
+import os, unittest
+
+class Tests(unittest.TestCase):
+    def test_hangs(self): os._exit(1)
+    def test_passes(self): pass
+""")
+    (tmp_path / "left_out.toml").write_text("""
+[[group]]
+reason = "why"
+hangs = true
+tests = ["test_it.Tests.test_hangs"]
+
+[[group]]
+reason = "of a later CPython"
+since = [4, 0]
+tests = ["test_it.Tests.test_gone"]
+""")
+    monkeypatch.setattr(suite, "LEFT_OUT", tmp_path / "left_out.toml")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    report = suite.run("test_it", package="made_up")
+    assert report.outcomes.keys() == {"test_it.Tests.test_passes"}
+    assert suite.complaints(report) == []
