@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use http::{Method, Request, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
 
 use super::info::ConnectionInfo;
 
@@ -24,10 +25,10 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn start<B>(request: &Request<B>) -> Box<Self> {
+    pub(crate) fn start(head: &Parts) -> Box<Self> {
         Box::new(Self {
-            method: request.method().clone(),
-            target: request.uri().clone(),
+            method: head.method.clone(),
+            target: head.uri.clone(),
             started: Instant::now(),
             status: None,
             bytes: 0,

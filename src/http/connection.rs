@@ -31,6 +31,7 @@ use hyper::server::conn::http1;
 
 use super::Service;
 use super::exchange::Adapter;
+use super::gather::Gathering;
 use super::info::{Order, Phase};
 use super::io::{Io, Transport};
 use super::lane::Mode;
@@ -207,10 +208,12 @@ impl<S: Service> ConnectionTask<S> {
         }
         match Pin::new(&mut **hyper).poll(cx) {
             Poll::Pending => {
-                if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
+                let info = &transport.info;
+                if transport.may_wait() {
+                    Gathering::hold(&info.lane, transport);
+                } else if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
                     return Poll::Ready(Next::End);
                 }
-                let info = &transport.info;
                 let is_busy = matches!(info.phase(), Phase::Handling | Phase::Responding);
                 if is_busy && !transport.is_read_waiting() {
                     info.lane.look_soon(info.key.get());
@@ -285,6 +288,7 @@ impl<S: Service> Future for ConnectionTask<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.transport.begin_poll(cx);
+        this.transport.info.lane.gathering.note_poll();
         match this.transport.info.lane.mode() {
             Mode::Serving => {}
             Mode::Draining if this.is_draining => {}
@@ -313,6 +317,7 @@ impl<S: Service> Drop for ConnectionTask<S> {
         // The service's future first: what it does when it is dropped may still look at the lane.
         self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;
+        info.lane.gathering.release(&self.transport);
         info.lane.forget(info.key.get());
     }
 }

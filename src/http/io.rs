@@ -7,7 +7,7 @@
 //!   no unsafe code, and leaves the bytes of the last read where [`super::check`] can look at them.
 //! - **Writes** that are small are gathered in `out` and sent when the task has nothing more to do,
 //!   so a batch of pipelined requests is answered with one system call, and nothing of it waits for
-//!   a request that is slower. (hyper's own `pipeline_flush` withholds finished responses, and all
+//!   a request that is slower (or a moment only: [`super::gather`]). (hyper's own `pipeline_flush` withholds finished responses, and all
 //!   of a streamed one, for as long as a further request is buffered.) Large writes go straight out.
 //!   A full socket stops hyper at once: beyond `out`, nothing is buffered here. Vectored writes are
 //!   not offered: hyper's bookkeeping for them costs each small response more than the copy, and
@@ -69,6 +69,10 @@ pub(crate) struct Transport {
     write_progress: Cell<u32>,
     /// The end of the stream has been sent.
     shut: Cell<bool>,
+    /// In the list of those whose answers wait for the next.
+    waiting: Cell<bool>,
+    /// What waited did not go out at once: it is not to wait again.
+    overdue: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -88,6 +92,8 @@ impl Transport {
             write_blocked: Cell::new(false),
             write_progress: Cell::new(0),
             shut: Cell::new(false),
+            waiting: Cell::new(false),
+            overdue: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -265,6 +271,48 @@ impl Transport {
         }
     }
 
+    /// Whether what was gathered may wait for the answer to a further request: there is one, and
+    /// all that is to be sent before it is answers that are complete.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.info.phase() == Phase::Handling
+            && self.info.body_done.get()
+            && !self.write_blocked.get()
+            && !self.overdue.get()
+            && !self.wire.borrow().out.is_empty()
+    }
+
+    /// Notes that it waits; false if it did before.
+    pub(crate) fn begins_waiting(&self) -> bool {
+        !self.waiting.replace(true)
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.get()
+    }
+
+    /// Sends what has waited, without waiting for the socket: what that does not take is left to
+    /// the connection's task.
+    pub(crate) fn send_waiting(&self) {
+        self.waiting.set(false);
+        let mut wire = self.wire.borrow_mut();
+        let wire = &mut *wire;
+        if wire.out.is_empty() || self.write_blocked.get() {
+            return;
+        }
+        if let Ok(written) = wire.stream.try_write(&wire.out[wire.written..])
+            && written > 0
+        {
+            wire.written += written;
+            let _ = self.note_write(Poll::Ready(Ok(written)));
+        }
+        if wire.written == wire.out.len() {
+            self.reset_out(wire);
+        } else {
+            self.overdue.set(true);
+            self.wake();
+        }
+    }
+
     /// Sends what was gathered. Pending while the client takes no more.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.wire.borrow_mut();
@@ -279,10 +327,16 @@ impl Transport {
             let written = wire.stream.poll_write(cx, &wire.out[wire.written..]);
             wire.written += ready!(self.note_write(written))?;
         }
+        self.reset_out(wire);
+        Poll::Ready(Ok(()))
+    }
+
+    /// All of `out` is written.
+    fn reset_out(&self, wire: &mut Wire) {
         wire.written = 0;
         wire.out.clear();
+        self.overdue.set(false);
         self.info.lane.return_buffer(&mut wire.out);
-        Poll::Ready(Ok(()))
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -299,6 +353,7 @@ impl Transport {
                 self.write_blocked.set(false);
                 let sent = &lane.counters.bytes_sent;
                 sent.set(sent.get() + *written as u64);
+                lane.counters.sends.set(lane.counters.sends.get() + 1);
             }
             Poll::Ready(Err(_)) => {}
         }

@@ -8,6 +8,7 @@
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
 //! * [`error`] takes the exception that a call left behind;
+//! * [`json`] writes plain values as JSON;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`fd`] takes over a file descriptor handed in from Python.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
@@ -17,5 +18,6 @@ pub mod context;
 pub mod coroutine;
 pub mod error;
 pub mod fd;
+pub mod json;
 pub mod lane_bound;
 pub mod park;
