@@ -126,18 +126,18 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         parts: &mut Parts,
-        incoming: Incoming,
+        body: &mut Option<Incoming>,
         connection: &Rc<ConnectionInfo>,
     ) -> Answer {
         if let Some(index) = self.table.find_literal(&parts.method, parts.uri.path()) {
             let params = PathParams::default();
-            return self.serve(py, &self.plans[index], parts, &params, incoming, connection);
+            return self.serve(py, &self.plans[index], parts, &params, body, connection);
         }
         // The parameters are views of a path that must stay while the head moves.
         let uri = parts.uri.clone();
         match self.table.find(&parts.method, uri.path()) {
             Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
-                self.serve(py, &self.plans[value], parts, &params, incoming, connection)
+                self.serve(py, &self.plans[value], parts, &params, body, connection)
             }
             Lookup::NotFound => Answer::ready(problem(StatusCode::NOT_FOUND)),
             Lookup::OtherMethods(allow) => Answer::ready(other_method(&parts.method, &allow)),
@@ -151,22 +151,23 @@ impl Dispatcher {
         plan: &Rc<Plan>,
         parts: &mut Parts,
         params: &PathParams<'_, '_>,
-        incoming: Incoming,
+        body: &mut Option<Incoming>,
         connection: &Rc<ConnectionInfo>,
     ) -> Answer {
         let limit = plan.limit_body.unwrap_or(self.limit_body);
-        if declares_more_than(&incoming, limit) {
-            return Answer::ready(problem(StatusCode::PAYLOAD_TOO_LARGE));
+        if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {
+            return Answer::ready(closing_problem(StatusCode::PAYLOAD_TOO_LARGE));
         }
         let answer = if plan.is_direct() {
             self.direct(py, plan, parts, params, connection)
         } else {
             let head = self.keep_head(parts, connection);
-            if plan.takes_nothing() {
-                self.invoke(py, plan, head, None, Vec::new())
-            } else {
-                let unread = RequestBody::new(incoming, connection, limit);
-                self.prepare(py, plan, &head, params, unread)
+            match body.take_if(|_| !plan.takes_nothing()) {
+                None => self.invoke(py, plan, head, None, Vec::new()),
+                Some(body) => {
+                    let unread = RequestBody::new(body, connection, limit);
+                    self.prepare(py, plan, &head, params, unread)
+                }
             }
         };
         match plan.timeout {
@@ -432,7 +433,11 @@ impl Service for DispatchService {
         connection: &Rc<ConnectionInfo>,
     ) -> Self::Future {
         Python::attach(|py| {
-            let answer = self.0.begin(py, head, body, connection);
+            let mut body = Some(body);
+            let answer = self.0.begin(py, head, &mut body, connection);
+            if let Some(unread) = body {
+                connection.leave(unread);
+            }
             after_python(py);
             answer
         })

@@ -30,6 +30,7 @@ use http::StatusCode;
 use hyper::server::conn::http1;
 
 use super::Service;
+use super::access;
 use super::exchange::Adapter;
 use super::gather::Gathering;
 use super::info::{Order, Phase};
@@ -108,7 +109,7 @@ impl<S: Service> ConnectionTask<S> {
             // In the middle of an earlier response there is no place for another.
             Order::RefuseHead if self.transport.is_write_blocked() => return Next::End,
             Order::RefuseHead => {
-                self.transport.push(&problem::raw(StatusCode::REQUEST_TIMEOUT));
+                self.refuse_head(StatusCode::REQUEST_TIMEOUT, "");
                 self.close(Linger::UntilClosed);
             }
             Order::Hibernate => {
@@ -209,6 +210,7 @@ impl<S: Service> ConnectionTask<S> {
         match Pin::new(&mut **hyper).poll(cx) {
             Poll::Pending => {
                 let info = &transport.info;
+                info.poll_leftover(cx);
                 if transport.may_wait() {
                     Gathering::hold(&info.lane, transport);
                 } else if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
@@ -233,20 +235,41 @@ impl<S: Service> ConnectionTask<S> {
         }
     }
 
+    /// Answers a request of which there is no head that could be served.
+    fn refuse_head(&self, status: StatusCode, date: &str) {
+        self.transport.push(&problem::raw(status, date));
+        let info = &self.transport.info;
+        if info.lane.options().access_log {
+            access::emit_refusal(info, status, problem::standard_body(status).len());
+        }
+    }
+
+    /// hyper has refused a head. Its own answer says no more than the status, and so is replaced.
+    fn refuse_unparsed(&self, error: &hyper::Error) {
+        if error.is_parse_version_h2() {
+            // The only one that it does not answer.
+            self.refuse_head(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "");
+        } else if let Some((status, date)) = self.transport.take_refusal() {
+            let is_all_target = status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                && self.transport.request_line_length()
+                    >= self.transport.info.lane.options().max_header_bytes;
+            self.refuse_head(if is_all_target { StatusCode::URI_TOO_LONG } else { status }, &date);
+        }
+    }
+
     /// What hyper's end means for the socket.
     fn verdict(&self, result: hyper::Result<()>) -> Linger {
         let transport = &self.transport;
+        if let Err(error) = &result
+            && error.is_parse()
+        {
+            self.refuse_unparsed(error);
+        }
         match result {
             _ if transport.has_read_ended() => Linger::No,
             Ok(()) if transport.info.body_done.get() => Linger::IfUnread,
             Ok(()) => Linger::UntilClosed,
-            Err(error) if error.is_parse() => {
-                if !transport.is_shut() {
-                    // hyper answers what it cannot parse, except an HTTP/2 preface.
-                    transport.push(&problem::raw(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
-                }
-                Linger::UntilClosed
-            }
+            Err(error) if error.is_parse() => Linger::UntilClosed,
             Err(error) => {
                 // An aborted body. The missing last chunk tells the client; a client of HTTP/1.0
                 // knows no chunks.
@@ -318,6 +341,7 @@ impl<S: Service> Drop for ConnectionTask<S> {
         self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;
         info.lane.gathering.release(&self.transport);
+        info.give_up_body();
         info.lane.forget(info.key.get());
     }
 }

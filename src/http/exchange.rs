@@ -17,9 +17,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -28,7 +28,7 @@ use super::Service;
 use super::access::Access;
 use super::body::{Aborted, Body};
 use super::check;
-use super::info::{ConnectionInfo, Phase};
+use super::info::{ConnectionInfo, MOST_DRAINED, Phase};
 use super::io::Transport;
 use super::limits::Taken;
 use super::outgoing::{Outgoing, Plain};
@@ -57,6 +57,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
             return Respond::ready(problem::closing_problem(status), exchange);
         }
         if !exchange.admit() {
+            info.leave(body);
             return Respond::ready(problem::unavailable(), exchange);
         }
         let called = catch_unwind(AssertUnwindSafe(|| self.service.call(&mut head, body, info)));
@@ -67,10 +68,6 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         }
     }
 }
-
-/// Bytes of a body that nobody reads for which the connection may still be kept: what is there
-/// already is thrown away, more is not waited for.
-const MOST_DRAINED: u64 = 8 * 1024;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -153,6 +150,7 @@ impl Exchange {
         info.loses_step.set(
             !info.body_done.get()
                 && (head.headers.contains_key(TRANSFER_ENCODING)
+                    || head.headers.contains_key(EXPECT)
                     || declares_more_than(body, MOST_DRAINED)),
         );
         lane.counters.request_begins();
@@ -219,6 +217,10 @@ impl Exchange {
             response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
         }
         let headers = response.headers_mut();
+        if !self.info.body_done.get() && says_close(headers) {
+            // Nothing follows, so nobody need wait for the rest of the body.
+            self.info.give_up_body();
+        }
         if self.info.loses_step.get() {
             headers.insert(CONNECTION, CLOSE);
         }
@@ -242,6 +244,10 @@ impl Exchange {
             access.responds(status);
         }
     }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
 /// Whether the length of an empty body is to be said; hyper says it itself to GET, but not to HEAD.

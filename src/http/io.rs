@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use hyper::rt::ReadBufCursor;
 use tokio::io::ReadBuf;
 
@@ -130,10 +130,6 @@ impl Transport {
 
     pub(crate) fn is_write_blocked(&self) -> bool {
         self.write_blocked.get()
-    }
-
-    pub(crate) fn is_shut(&self) -> bool {
-        self.shut.get()
     }
 
     /// For how many ticks the client has taken none of the bytes that wait for it.
@@ -261,6 +257,36 @@ impl Transport {
             Some(start) => check::goes_on_to_content_length(&[&partial[start..], last].concat()),
             None => false,
         }
+    }
+
+    /// Takes the answer with which hyper has refused a head back from what is to be written: its
+    /// status and its line with the date, or `None` if it is not there any more. It is the last
+    /// that hyper wrote, and has no body.
+    pub(crate) fn take_refusal(&self) -> Option<(StatusCode, String)> {
+        let mut wire = self.wire.borrow_mut();
+        let written = wire.written;
+        let start = memchr::memmem::rfind(&wire.out[written..], b"HTTP/1.1 4")?;
+        let answer = std::str::from_utf8(&wire.out[written + start..]).ok()?;
+        let is_refusal =
+            answer.ends_with("\r\n\r\n") && answer.contains("\r\ncontent-length: 0\r\n");
+        let status = answer.get(9..12).filter(|_| is_refusal)?.parse().ok()?;
+        let date = answer.split_inclusive("\r\n").find(|line| line.starts_with("date: "));
+        let date = date.unwrap_or_default().to_owned();
+        wire.out.truncate(written + start);
+        Some((status, date))
+    }
+
+    /// The length of the line that the head starts with, as far as it has arrived; none if it is
+    /// not known any more.
+    pub(crate) fn request_line_length(&self) -> usize {
+        let lane = &self.info.lane;
+        let window = lane.window.get();
+        let wire = self.wire.borrow();
+        let scratch = lane.scratch.borrow();
+        let is_mine = window.owner == Some(self.info.id());
+        let last = if is_mine { &scratch[..window.len] } else { &[][..] };
+        let end = |bytes: &[u8]| memchr::memchr(b'\n', bytes);
+        end(&wire.partial).unwrap_or_else(|| wire.partial.len() + end(last).unwrap_or(last.len()))
     }
 
     /// The head is parsed: the bytes it was parsed from are not needed any more.
@@ -418,7 +444,8 @@ impl hyper::rt::Write for Io {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_shutdown(cx)
+    /// The connection's task sends the end, with what it may have to add.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

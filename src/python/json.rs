@@ -136,6 +136,10 @@ fn write_integer(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
     if overflow != 0 {
         return false;
     }
+    if (0..10).contains(&number) {
+        out.push(b'0' + number as u8);
+        return true;
+    }
     if number < 0 {
         out.push(b'-');
     }
@@ -171,40 +175,59 @@ fn write_string(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
     if text.len() > SIZE {
         return false;
     }
-    out.reserve(text.len() + 2);
-    out.push(b'"');
     if is_verbatim(text) {
-        out.extend_from_slice(text);
+        write_quoted(text, out);
     } else {
         write_escaped(text, out);
     }
-    out.push(b'"');
     true
 }
 
-/// Whether JSON has all of `text` as it is.
+/// `text` between quotation marks.
+fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    // SAFETY: there is room for the text and two marks behind what is written, and all of it is
+    // written before it counts; `text` belongs to Python, so it is not in `out`.
+    unsafe {
+        let end = out.as_mut_ptr().add(out.len());
+        end.write(b'"');
+        end.add(1).copy_from_nonoverlapping(text.as_ptr(), text.len());
+        end.add(1 + text.len()).write(b'"');
+        out.set_len(out.len() + text.len() + 2);
+    }
+}
+
+/// Whether JSON has all of `text` as it is. Looks at eight bytes at once; the last ones are those
+/// up to the end, some of them for a second time.
 fn is_verbatim(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<8>() {
+        let words = text.as_chunks::<8>().0.iter();
+        words.fold(special(*last), |found, word| found | special(*word)) == 0
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        let word =
+            u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last));
+        special(word.to_ne_bytes()) == 0
+    } else {
+        text.iter().all(|&byte| ESCAPES[byte as usize] == 0)
+    }
+}
+
+/// Zero if none of these bytes needs an escape. Behind one that does, others may count as well.
+fn special(bytes: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    /// The high bit of every byte of `word` that is zero (and, behind one, of some that are not).
-    fn zeros(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word & HIGH
-    }
-    let (words, rest) = text.as_chunks::<8>();
-    let suspicious = words.iter().fold(0, |found, word| {
-        let word = u64::from_ne_bytes(*word);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        found
-            | control
-            | zeros(word ^ (ONES * u64::from(b'"')))
-            | zeros(word ^ (ONES * u64::from(b'\\')))
-    });
-    suspicious == 0 && rest.iter().fold(true, |fits, &byte| fits & (ESCAPES[byte as usize] == 0))
+
+    let word = u64::from_ne_bytes(bytes);
+    let quote = word ^ (ONES * 0x22);
+    let backslash = word ^ (ONES * 0x5c);
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGH
 }
 
 #[cold]
 fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
     for &byte in text {
         match ESCAPES[byte as usize] {
             0 => out.push(byte),
@@ -216,6 +239,7 @@ fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
             letter => out.extend_from_slice(&[b'\\', letter]),
         }
     }
+    out.push(b'"');
 }
 
 /// What stands behind the backslash for a byte; zero for one that needs none.
