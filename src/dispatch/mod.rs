@@ -18,17 +18,16 @@
 //! left or time ran out, and cancels the Task (unless the route opted out). The Task owns the
 //! [`call::Call`], which owns the request's data. Nothing here is shared between lanes.
 
+mod answer;
 mod call;
 mod conclude;
 mod offload;
+mod routes;
 mod stream;
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
@@ -41,17 +40,17 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Outgoing, Peer, Plain, RequestBody, Service, closing_problem,
-    declares_more_than, problem,
+    Body, ConnectionInfo, Peer, RequestBody, Service, closing_problem, declares_more_than, problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
 use crate::python::context;
 use crate::router::{Lookup, PathParams, Table};
 
-use call::Running;
+pub use answer::Answer;
 use conclude::Given;
 pub use offload::{Job, Offloader};
+pub use routes::RouteTable;
 pub use stream::Sink;
 
 /// What the dispatcher needs of the Python side of the application.
@@ -441,89 +440,6 @@ impl Service for DispatchService {
             after_python(py);
             answer
         })
-    }
-}
-
-/// An answer, or what it waits for.
-pub enum Answer {
-    /// Known, and nothing but a value; taken once.
-    Plain(Option<Plain>),
-    /// Known; taken once.
-    Ready(Option<Box<http::Response<Body>>>),
-    /// A handler's Task that suspended.
-    Running(Running),
-    /// Anything that takes several steps.
-    Later(Pin<Box<dyn Future<Output = Outgoing>>>),
-}
-
-impl Answer {
-    fn ready(response: http::Response<Body>) -> Self {
-        Self::Ready(Some(Box::new(response)))
-    }
-
-    fn is_known(&self) -> bool {
-        matches!(self, Self::Plain(_) | Self::Ready(_))
-    }
-}
-
-impl Future for Answer {
-    type Output = Outgoing;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let known = match self.get_mut() {
-            Self::Plain(plain) => plain.take().map(Outgoing::Plain),
-            Self::Ready(response) => response.take().map(Outgoing::Built),
-            Self::Running(running) => return Pin::new(running).poll(cx).map(Outgoing::from),
-            Self::Later(future) => return future.as_mut().poll(cx),
-        };
-        // Polled again after completion only by a broken caller, who gets an answer.
-        Poll::Ready(known.unwrap_or_else(|| problem(StatusCode::INTERNAL_SERVER_ERROR).into()))
-    }
-}
-
-/// The routes of an application, checked against each other as they are added.
-#[pyclass(frozen, module = "treadle._treadle")]
-#[derive(Default)]
-pub struct RouteTable {
-    inner: std::sync::Mutex<(Table, Vec<Py<Route>>)>,
-}
-
-#[pymethods]
-impl RouteTable {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a route; gives the origin of the one it collides with instead, if there is one.
-    fn add(&self, py: Python<'_>, route: Py<Route>) -> Option<String> {
-        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (table, routes) = &mut *inner;
-        let mut next = table.clone();
-        for method in &route.get().methods {
-            if let Err(conflict) = next.insert(method, &route.get().pattern, routes.len()) {
-                let known = routes.get(conflict.with).map(|route| route.get().describe(py));
-                return Some(known.unwrap_or_else(|| {
-                    format!("the routes of {method}: this path cannot stand beside theirs")
-                }));
-            }
-        }
-        *table = next;
-        routes.push(route);
-        None
-    }
-
-    /// All routes, in the order they were added.
-    fn routes(&self, py: Python<'_>) -> Vec<Py<Route>> {
-        self.snapshot(py).1
-    }
-}
-
-impl RouteTable {
-    /// A copy of what is there now.
-    pub fn snapshot(&self, py: Python<'_>) -> (Table, Vec<Py<Route>>) {
-        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (inner.0.clone(), inner.1.iter().map(|route| route.clone_ref(py)).collect())
     }
 }
 

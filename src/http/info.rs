@@ -1,7 +1,8 @@
 //! What is known about one connection: who it is, and where in its life it stands.
 //!
 //! Shared by the parts of a connection through an `Rc`, on one thread; every mutable field is a
-//! `Cell`, so that following a request costs a few plain stores. A service may keep its `Rc` for as
+//! `Cell`, so that following a request costs a few plain stores. Only a body that nobody reads is
+//! held here (a `RefCell`, borrowed by the connection's task alone). A service may keep its `Rc` for as
 //! long as it likes: the socket is not in here.
 //!
 //! Times are ticks of the lane's clock, which counts sweeps. A lane that was busy in a handler did
