@@ -8,6 +8,7 @@
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
 //! * [`error`] takes the exception that a call left behind;
+//! * [`json`] writes plain values as JSON;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again;
 //! * [`fd`] takes over a file descriptor handed in from Python.
@@ -18,6 +19,7 @@ pub mod context;
 pub mod coroutine;
 pub mod error;
 pub mod fd;
+pub mod json;
 pub mod lane_bound;
 pub mod park;
 pub mod unique;
