@@ -10,6 +10,8 @@ use std::task::Waker;
 
 use pyo3::prelude::*;
 
+use super::home::Home;
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Turn>>> = const { RefCell::new(None) };
 }
@@ -89,7 +91,8 @@ impl Drop for Entered {
     }
 }
 
-/// To be called after a Tokio task ran Python code: wakes the turn if that left it work.
+/// To be called after a Tokio task ran Python code: wakes the turn if that left it work, or if
+/// another thread did meanwhile.
 pub fn after_python(py: Python<'_>) {
     CURRENT.with_borrow(|current| {
         if let Some(turn) = current
@@ -98,4 +101,5 @@ pub fn after_python(py: Python<'_>) {
             turn.wake();
         }
     });
+    Home::look();
 }

@@ -27,8 +27,7 @@
 //! # Who owns what
 //!
 //! The `Lane` object is made on its thread and holds the runtime; only that thread can reach it
-//! ([`LaneBound`]). Other threads hold only what wakes the
-//! turn ([`remote`]).
+//! ([`LaneBound`]). Other threads hold only its [`Mailbox`].
 //!
 //! # The end of a lane
 //!
@@ -38,7 +37,6 @@
 mod bare;
 mod handle;
 mod loop_core;
-mod remote;
 mod turn;
 
 use std::cell::{Cell, RefCell};
@@ -50,15 +48,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::bridge::TaskFactory;
+pub use crate::bridge::LaneHandle;
+use crate::bridge::{Home, Mailbox, TaskFactory, thread_name};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
 pub use handle::Handle;
 pub use loop_core::LoopCore;
-pub use remote::LaneHandle;
-use remote::Remote;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -66,7 +63,7 @@ pub struct Lane {
     index: usize,
     inner: LaneBound<Inner>,
     /// Wakes the turn from any thread.
-    remote: Arc<Remote>,
+    mailbox: Arc<Mailbox>,
 }
 
 struct Inner {
@@ -79,7 +76,9 @@ pub struct LaneCore {
     /// Position of the lane in its pool.
     pub index: usize,
     /// Starts Tasks on the lane's loop.
-    pub tasks: TaskFactory,
+    pub tasks: Rc<TaskFactory>,
+    /// What the bridge keeps on this lane.
+    pub home: Rc<Home>,
     /// Handler Tasks that have not ended.
     pub running: Cell<usize>,
 }
@@ -100,7 +99,7 @@ impl Lane {
 
     /// The lane as other threads reach it.
     pub fn handle(&self) -> LaneHandle {
-        LaneHandle { index: self.index, remote: self.remote.clone() }
+        LaneHandle::new(self.mailbox.clone())
     }
 
     /// The core, once the lane's loop has been set.
@@ -118,11 +117,20 @@ impl Lane {
 impl Lane {
     /// Makes the runtime, on the thread that is to be the lane.
     #[new]
-    fn new(index: usize) -> PyResult<Self> {
+    fn new(py: Python<'_>, index: usize) -> PyResult<Self> {
+        let mailbox = Mailbox::new(format!("lane {index} (thread {})", thread_name(py)?));
+        let (going, coming) = (mailbox.clone(), mailbox.clone());
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .on_thread_park(on_park)
-            .on_thread_unpark(on_unpark)
+            .on_thread_park(move || {
+                if !going.before_sleep() {
+                    on_park();
+                }
+            })
+            .on_thread_unpark(move || {
+                on_unpark();
+                coming.after_sleep();
+            })
             .build_local(LocalOptions::default())?;
         Ok(Self {
             index,
@@ -130,7 +138,7 @@ impl Lane {
                 runtime: RefCell::new(Some(runtime)),
                 core: RefCell::new(None),
             }),
-            remote: Arc::default(),
+            mailbox,
         })
     }
 
@@ -142,11 +150,9 @@ impl Lane {
 
     /// Names the event loop whose Tasks this lane runs.
     fn attach_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-        let core = LaneCore {
-            index: self.index,
-            tasks: TaskFactory::new(event_loop)?,
-            running: Cell::new(0),
-        };
+        let tasks = Rc::new(TaskFactory::new(event_loop)?);
+        let home = Home::new(event_loop.py(), tasks.clone(), self.mailbox.clone())?;
+        let core = LaneCore { index: self.index, tasks, home, running: Cell::new(0) };
         self.inner()?.core.replace(Some(Rc::new(core)));
         Ok(())
     }
@@ -158,14 +164,13 @@ impl Lane {
         let runtime = runtime.as_ref().ok_or_else(|| closing(self.index))?;
         let core = self.core()?;
         let _parks_detach = ParkDetached::enter(py);
-        let outcome = runtime.block_on(turn::run(event_loop, fd, self.remote.clone(), core));
-        self.remote.end();
-        outcome
+        let _at_home = core.home.enter();
+        runtime.block_on(turn::run(event_loop, fd, core))
     }
 
     /// Wakes the loop's turn; from any thread.
     fn wake(&self) {
-        self.remote.wake();
+        self.mailbox.wake();
     }
 
     /// Drops the runtime and every task left in it.
@@ -176,8 +181,11 @@ impl Lane {
             .try_borrow_mut()
             .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
             .take();
-        inner.core.replace(None);
+        let core = inner.core.take();
         drop(runtime);
+        if let Some(core) = core {
+            core.home.close();
+        }
         Ok(())
     }
 }

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,6 @@ use tokio::time::Sleep;
 use super::LaneCore;
 use super::handle::Handle;
 use super::loop_core::LoopCore;
-use super::remote::Remote;
 use crate::bridge::Turn;
 use crate::python::call::call_no_args;
 use crate::python::fd::{Watched, watch};
@@ -37,10 +35,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 pub(super) async fn run(
     event_loop: &Bound<'_, LoopCore>,
     fd: RawFd,
-    remote: Arc<Remote>,
     core: Rc<LaneCore>,
 ) -> PyResult<()> {
-    let driver = LoopDriver::new(event_loop, fd, remote, core)?;
+    let driver = LoopDriver::new(event_loop, fd, core)?;
     let _entered = driver.turn.enter();
     // A task rather than the root future: Tokio's queue then puts it behind the connections that
     // are ready now, so one turn serves what all of them left.
@@ -51,7 +48,6 @@ pub(super) async fn run(
 
 struct LoopDriver {
     turn: Rc<Turn>,
-    remote: Arc<Remote>,
     core: Rc<LaneCore>,
     event_loop: Py<LoopCore>,
     selector: Py<PyAny>,
@@ -70,12 +66,7 @@ struct LoopDriver {
 }
 
 impl LoopDriver {
-    fn new(
-        event_loop: &Bound<'_, LoopCore>,
-        fd: RawFd,
-        remote: Arc<Remote>,
-        core: Rc<LaneCore>,
-    ) -> PyResult<Self> {
+    fn new(event_loop: &Bound<'_, LoopCore>, fd: RawFd, core: Rc<LaneCore>) -> PyResult<Self> {
         let py = event_loop.py();
         let ready = event_loop.getattr(intern!(py, "_ready"))?;
         let now: f64 = event_loop.call_method0(intern!(py, "time"))?.extract()?;
@@ -85,7 +76,6 @@ impl LoopDriver {
                 ready.unbind(),
                 event_loop.getattr(intern!(py, "_scheduled"))?.unbind(),
             )),
-            remote,
             core,
             run_once: event_loop.getattr(intern!(py, "_run_once"))?.unbind(),
             selector: event_loop.getattr(intern!(py, "_selector"))?.unbind(),
@@ -190,11 +180,8 @@ impl Future for LoopDriver {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.turn.set_waker(cx.waker());
-        let errands = this.remote.begin(cx.waker());
         let turn = Python::attach(|py| {
-            for errand in errands {
-                errand(py, &this.core);
-            }
+            this.core.home.open_mail(py, cx.waker());
             this.turn(py, cx)
         });
         match turn {
