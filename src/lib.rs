@@ -47,7 +47,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::dispatch::{RouteTable, Sink};
     #[pymodule_export]
-    use crate::lane::{Handle, Lane, LoopCore};
+    use crate::lane::{Handle, Lane, LoopCore, TimerHandle};
     #[pymodule_export]
     use crate::server::{Acceptor, HttpConfig, LaneServer};
 

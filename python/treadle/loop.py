@@ -1,18 +1,21 @@
-"""The event loop: asyncio's own, whose waiting is done by Tokio.
+"""The event loop: asyncio's own surface on a native core.
 
-Everything of asyncio is inherited (transports, streams, TLS, subprocesses, executors, debug
-mode); these seams are replaced: `call_soon` is native, `run_forever` hands the thread to the lane,
-the selector never waits, and waking up from another thread goes through Tokio instead of a socket
-pair.
+The ready queue, handles, timers and watched descriptors are native (`LoopCore`); Tokio does the
+waiting. Transports, TLS, subprocesses, signals, executors, async generators and the debug mode's
+checks are inherited from asyncio.
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+import signal
 import sys
+import threading
 from asyncio import events, format_helpers
-from collections.abc import Coroutine
+from asyncio.log import logger
+from collections.abc import Coroutine, Mapping
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from treadle._treadle import Lane as NativeLane
@@ -21,64 +24,120 @@ from treadle._treadle import LoopCore
 T = TypeVar("T")
 
 
-class _Selector(selectors.DefaultSelector):
-    """Never waits: Tokio watches this selector's own descriptor and says when to look."""
+class _Watched:
+    """Stands where asyncio keeps its selector; the native loop watches descriptors itself."""
 
-    found = False
-    """The last look found something. Level-triggered: the loop looks again."""
+    def __init__(self, loop: EventLoop) -> None:
+        self._loop = loop
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
-        self.found = bool(ready)
-        return ready
+    def get_map(self) -> Mapping[int, selectors.SelectorKey]:
+        """What is watched, by number, as a selector shows it."""
+        keys = {}
+        for fd, reads, writes in self._loop._watched():
+            mask = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * writes
+            keys[fd] = selectors.SelectorKey(fd, fd, mask, None)
+        return keys
+
+    def close(self) -> None:
+        """The loop closes its own descriptors."""
 
 
 class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
-    """An asyncio event loop on a lane; made and run on one thread.
+    """An asyncio event loop on a lane.
 
-    `lane` is the native lane to run on; without one the loop has a lane of its own.
+    It runs on one thread at a time, any thread; open connections stay with the thread that made
+    them. `lane` is the native lane to run on; without one the loop has a lane of its own.
     """
 
     def __init__(self, lane: NativeLane | None = None) -> None:
-        if lane is None:
-            lane = NativeLane(0)
-        self._lane = lane
-        selector = _Selector()
-        self._lane_fd = selector.fileno()
-        asyncio.SelectorEventLoop.__init__(self, selector)
-        self._note_ready(self._ready.append)  # type: ignore[attr-defined]
-        try:
-            lane.attach_loop(self)
-        except BaseException:  # on another thread than the lane's
-            asyncio.SelectorEventLoop.close(self)
-            raise
+        self._lane = NativeLane(0) if lane is None else lane
+        asyncio.SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
-        with _Running(self):
+        on_main = threading.current_thread() is threading.main_thread()
+        with _Running(self), _Signals(self) if on_main else nullcontext():
             self._note_running(True)
             try:
-                self._lane.run(self, self._lane_fd)
+                self._lane.run(self, on_main)
             finally:
                 self._note_running(False)
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
-        super().close()
-        self._note_closed()
+        asyncio.SelectorEventLoop.close(self)
+        self._close_core()
         self._lane.close()
 
     def set_debug(self, enabled: bool) -> None:
         """Turns asyncio's debug mode on or off."""
-        super().set_debug(enabled)
+        asyncio.SelectorEventLoop.set_debug(self, enabled)
         self._note_debug(bool(enabled))
 
+    def set_task_factory(self, factory: Any) -> None:
+        """Has `factory(loop, coro, **kwargs)` make the Tasks of `create_task`; None: asyncio's."""
+        asyncio.SelectorEventLoop.set_task_factory(self, factory)
+        self._note_task_factory(factory is not None)
+
+    # What the native half leaves to asyncio: debug mode, and what a closed loop answers.
+
+    def _create_future_elsewhere(self) -> asyncio.Future[Any]:
+        return asyncio.SelectorEventLoop.create_future(self)
+
+    def _create_task_checked(self, coro: Any, **keywords: Any) -> asyncio.Task[Any]:
+        return asyncio.SelectorEventLoop.create_task(self, coro, **keywords)
+
     def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
-        """`call_soon` of a loop that is closed or in debug mode."""
         return asyncio.SelectorEventLoop.call_soon(self, *args, context=context)
 
-    def _write_to_self(self) -> None:
-        self._lane.wake()
+    def _call_soon(self, callback: Any, args: Any, context: Any) -> Any:
+        handle = events.Handle(callback, args, self, context)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        self._add_callback(handle)
+        return handle
+
+    def _call_soon_threadsafe_checked(
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> events.Handle:
+        self._check_closed()  # type: ignore[attr-defined]
+        self._check_callback(callback, "call_soon_threadsafe")  # type: ignore[attr-defined]
+        kind = getattr(events, "_ThreadSafeHandle", events.Handle)
+        handle: events.Handle = kind(callback, args, self, context)
+        if handle._source_traceback:  # type: ignore[attr-defined]
+            del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        self._add_callback(handle)
+        return handle
+
+    def _call_at_checked(
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> events.TimerHandle:
+        self._check_closed()  # type: ignore[attr-defined]
+        self._check_thread()  # type: ignore[attr-defined]
+        self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
+        timer = events.TimerHandle(when, callback, args, self, context)
+        if timer._source_traceback:  # type: ignore[attr-defined]
+            del timer._source_traceback[-1]  # type: ignore[attr-defined]
+        timer._scheduled = True  # type: ignore[attr-defined]
+        self._add_timer(when, timer)
+        return timer
+
+    def _run_handle(self, handle: Any) -> None:
+        """Runs a handle of asyncio's, as its own loop does."""
+        if handle._cancelled:
+            return
+        if not self.get_debug():
+            handle._run()
+            return
+        self._current_handle = handle
+        started = self.time()
+        try:
+            handle._run()
+        finally:
+            self._current_handle = None
+        took = self.time() - started
+        if took >= self.slow_callback_duration:
+            logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
@@ -88,9 +147,13 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             "exception": error,
             "handle": handle,
         }
-        if handle._source_traceback:
-            context["source_traceback"] = handle._source_traceback
         self.call_exception_handler(context)
+
+
+def _format_handle(handle: Any) -> str:
+    from asyncio.base_events import _format_handle as described
+
+    return described(handle)  # type: ignore[no-any-return]
 
 
 def new_event_loop() -> EventLoop:
@@ -104,6 +167,28 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         return runner.run(main)
 
 
+class _Signals:
+    """Has signals wake the loop while it runs on the main thread.
+
+    Tokio's wait goes on after a signal, and Python's handlers run only in Python code: the byte
+    that the interpreter writes into the loop's own socket pair makes the loop run some.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None:
+        self._fd = self._loop._csock.fileno()
+        self._previous = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous == self._fd:
+            return
+        current = signal.set_wakeup_fd(self._previous)
+        if current != self._fd or self._loop._signal_handlers:
+            signal.set_wakeup_fd(current)
+
+
 class _Running:
     """Marks the loop as the thread's running one, as asyncio's `run_forever` does."""
 
@@ -115,8 +200,6 @@ class _Running:
         if hasattr(loop, "_run_forever_setup"):  # CPython 3.13 on
             loop._run_forever_setup()
             return
-        import threading
-
         loop._check_closed()
         loop._check_running()
         loop._set_coroutine_origin_tracking(loop._debug)

@@ -37,10 +37,9 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::home::Home;
+use super::home::{Home, Live, after_python};
 use super::homebound::Homebound;
 use super::signal::Signal;
-use super::turn::after_python;
 use crate::python::context;
 use crate::python::coroutine::returned;
 
@@ -54,6 +53,8 @@ pub struct RustAwaitable {
 
 struct Inner {
     home: Rc<Home>,
+    /// What is called on the loop it was made on; kept when the loop stops, as a future does.
+    live: Rc<Live>,
     /// `None` while it is polled, and once it is done.
     future: RefCell<Option<BoxedFuture>>,
     signal: RefCell<Option<Arc<Signal>>>,
@@ -104,6 +105,7 @@ pub fn into_awaitable(
 ) -> PyResult<Bound<'_, PyAny>> {
     let home = Home::current(py)?;
     let bound = Inner {
+        live: home.live()?,
         home: home.clone(),
         future: RefCell::new(Some(Box::pin(future))),
         signal: RefCell::default(),
@@ -174,7 +176,7 @@ impl RustAwaitable {
     }
 
     /// The future was woken: the waiting Task is to step.
-    pub(super) fn resume(slf: &Bound<'_, Self>, home: &Home) {
+    pub(super) fn resume(slf: &Bound<'_, Self>) {
         let Some(inner) = slf.get().inner.get() else { return };
         let callback = {
             let mut wait = inner.wait.borrow_mut();
@@ -182,15 +184,15 @@ impl RustAwaitable {
             wait.callback.take()
         };
         if let Some(callback) = callback {
-            Self::call_back(slf, home, callback);
+            Self::call_back(slf, inner, callback);
         }
     }
 
-    fn call_back(slf: &Bound<'_, Self>, home: &Home, callback: (Py<PyAny>, Py<PyAny>)) {
+    fn call_back(slf: &Bound<'_, Self>, inner: &Inner, callback: (Py<PyAny>, Py<PyAny>)) {
         let (callback, context) = callback;
         let argument = slf.clone().into_any().unbind();
-        if let Err(error) = home.call_soon(slf.py(), callback, argument, context)
-            && !home.is_closed()
+        if let Err(error) = inner.live.call_soon(slf.py(), callback, argument, context)
+            && !inner.home.is_closed()
         {
             error.write_unraisable(slf.py(), Some(slf));
         }
@@ -294,7 +296,7 @@ impl RustAwaitable {
     }
 
     fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.inner()?.home.event_loop().clone_ref(py))
+        Ok(self.inner()?.live.event_loop().clone_ref(py))
     }
 
     #[pyo3(signature = (callback, *, context=None))]
@@ -314,7 +316,7 @@ impl RustAwaitable {
         }
         if wait.woken || wait.cancelled.is_some() {
             drop(wait);
-            RustAwaitable::call_back(slf, &inner.home, (callback, context));
+            RustAwaitable::call_back(slf, inner, (callback, context));
         } else {
             wait.callback = Some((callback, context));
         }
@@ -345,7 +347,7 @@ impl RustAwaitable {
             wait.callback.take()
         };
         if let Some(callback) = callback {
-            Self::call_back(slf, &inner.home, callback);
+            Self::call_back(slf, inner, callback);
         }
         Ok(true)
     }

@@ -14,10 +14,9 @@ use std::task::{Context, Poll, Waker};
 use pyo3::prelude::*;
 
 use super::driver::{Completion, Next};
-use super::home::Home;
+use super::home::{Home, after_python};
 use super::homebound::Homebound;
 use super::start::start;
-use super::turn::after_python;
 
 /// Where a finished coroutine leaves its outcome.
 #[derive(Default)]

@@ -39,16 +39,49 @@ thread_local! {
 /// What the bridge keeps for one loop, on its thread.
 pub struct Home {
     mailbox: Arc<Mailbox>,
-    tasks: Rc<TaskFactory>,
-    /// `loop.call_soon`; gone once the loop is closed, because it refers back to the loop.
-    call_soon: RefCell<Option<Py<PyAny>>>,
-    /// `("context",)`
-    context_keyword: Py<PyTuple>,
+    /// Set while the loop runs: the home of a loop that was forgotten does not keep it alive.
+    live: RefCell<Option<Rc<Live>>>,
     waker: RefCell<Option<Waker>>,
     woken: RefCell<Vec<Arc<Signal>>>,
     waiting: RefCell<Slab<Waiting>>,
     jobs: RefCell<Slab<(Arc<Job>, Py<PyAny>)>>,
     closed: Cell<bool>,
+}
+
+/// What is called on the loop.
+pub(super) struct Live {
+    pub(super) tasks: Rc<TaskFactory>,
+    call_soon: Py<PyAny>,
+    /// `("context",)`
+    context_keyword: Py<PyTuple>,
+}
+
+impl Live {
+    fn new(py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<Rc<Self>> {
+        Ok(Rc::new(Self {
+            call_soon: tasks.event_loop().getattr(py, pyo3::intern!(py, "call_soon"))?,
+            tasks,
+            context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
+        }))
+    }
+
+    /// The loop.
+    pub(super) fn event_loop(&self) -> &Py<PyAny> {
+        self.tasks.event_loop()
+    }
+
+    /// `loop.call_soon(callback, argument, context=context)`
+    pub(super) fn call_soon(
+        &self,
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        argument: Py<PyAny>,
+        context: Py<PyAny>,
+    ) -> PyResult<()> {
+        let arguments = [callback, argument, context];
+        let keyword = self.context_keyword.bind(py);
+        vectorcall(self.call_soon.bind(py), &arguments, Some(keyword)).map(drop)
+    }
 }
 
 struct Waiting {
@@ -65,33 +98,24 @@ impl Drop for AtHome {
         let last = CURRENT.replace(self.0.take());
         if let Some(home) = last {
             home.waker.take();
+            drop(home.live.take());
             home.mailbox.end();
         }
     }
 }
 
 impl Home {
-    /// The home of the loop that `tasks` makes Tasks on; the calling thread is the loop's.
-    ///
-    /// # Errors
-    /// `MemoryError`.
-    pub fn new(
-        py: Python<'_>,
-        tasks: Rc<TaskFactory>,
-        mailbox: Arc<Mailbox>,
-    ) -> PyResult<Rc<Self>> {
-        let call_soon = tasks.event_loop().getattr(py, pyo3::intern!(py, "call_soon"))?;
-        Ok(Rc::new(Self {
+    /// A home on the calling thread.
+    pub fn new(mailbox: Arc<Mailbox>) -> Rc<Self> {
+        Rc::new(Self {
             mailbox,
-            tasks,
-            call_soon: RefCell::new(Some(call_soon)),
-            context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
+            live: RefCell::default(),
             waker: RefCell::default(),
             woken: RefCell::default(),
             waiting: RefCell::default(),
             jobs: RefCell::default(),
             closed: Cell::new(false),
-        }))
+        })
     }
 
     /// The home of the loop that runs on the calling thread.
@@ -114,9 +138,11 @@ impl Home {
     fn meet(event_loop: &Bound<'_, PyAny>) -> PyResult<Rc<Self>> {
         let py = event_loop.py();
         let thread = thread_name(py)?;
-        let name = format!("event loop {} (thread {thread})", event_loop.get_type().name()?);
+        let name = format!("event loop {}", event_loop.get_type().name()?);
         let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
-        let home = Self::new(py, Rc::new(TaskFactory::new(event_loop)?), mailbox)?;
+        mailbox.set_thread(thread);
+        let home = Self::new(mailbox);
+        home.live.replace(Some(Live::new(py, Rc::new(TaskFactory::new(event_loop)?))?));
         let kept = FOREIGN.take();
         let (closed, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|h| h.is_gone(py));
         kept.push(home.clone());
@@ -128,17 +154,38 @@ impl Home {
     }
 
     fn is_of(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> bool {
-        self.event_loop().bind(py).is(event_loop)
+        self.live.borrow().as_ref().is_some_and(|live| live.event_loop().bind(py).is(event_loop))
     }
 
     fn is_gone(&self, py: Python<'_>) -> bool {
-        let closed = self.event_loop().call_method0(py, pyo3::intern!(py, "is_closed"));
+        let Ok(live) = self.live() else { return true };
+        let closed = live.event_loop().call_method0(py, pyo3::intern!(py, "is_closed"));
         closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
     }
 
-    /// Makes this the home of the calling thread.
-    pub fn enter(self: &Rc<Self>) -> AtHome {
-        AtHome(CURRENT.replace(Some(self.clone())))
+    /// Makes this the home of the calling thread, whose loop is the one that `tasks` makes Tasks
+    /// on.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn enter(self: &Rc<Self>, py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<AtHome> {
+        self.live.replace(Some(Live::new(py, tasks)?));
+        self.mailbox.set_thread(thread_name(py)?);
+        Ok(AtHome(CURRENT.replace(Some(self.clone()))))
+    }
+
+    /// What is called on the loop.
+    ///
+    /// # Errors
+    /// `RuntimeError` when it does not run.
+    pub(super) fn live(&self) -> PyResult<Rc<Live>> {
+        let live = self.live.borrow().clone();
+        live.ok_or_else(|| {
+            PyRuntimeError::new_err(format!(
+                "the event loop of {} does not run",
+                self.mailbox.name()
+            ))
+        })
     }
 
     /// Whether the calling thread runs this loop now.
@@ -154,7 +201,7 @@ impl Home {
     /// What the calling thread's loop is called in errors.
     pub(super) fn current_name(py: Python<'_>) -> String {
         match Self::current(py) {
-            Ok(home) => home.mailbox.name().to_owned(),
+            Ok(home) => home.mailbox.name(),
             Err(_) => match thread_name(py) {
                 Ok(name) => format!("thread {name}, which runs no event loop"),
                 Err(_) => "a thread without an event loop".to_owned(),
@@ -162,28 +209,23 @@ impl Home {
         }
     }
 
-    /// The loop.
-    pub fn event_loop(&self) -> &Py<PyAny> {
-        self.tasks.event_loop()
-    }
-
     /// The way in for other threads.
     pub fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    pub(super) fn tasks(&self) -> &TaskFactory {
-        &self.tasks
+    /// The turn begins; `waker` wakes the next.
+    pub fn begin_turn(&self, waker: &Waker) {
+        if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker.replace(Some(waker.clone()));
+            self.mailbox.set_waker(waker);
+        }
     }
 
-    /// The turn begins: does what other threads sent, lets go on what was woken.
-    pub fn open_mail(&self, py: Python<'_>, waker: &Waker) {
-        let known = self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker));
-        if !known {
-            self.waker.replace(Some(waker.clone()));
-        }
-        if !known || self.mailbox.has_mail() {
-            let letters = self.mailbox.take(Some(waker));
+    /// Does what other threads sent, lets go on what was woken.
+    pub fn open_mail(&self, py: Python<'_>) {
+        if self.mailbox.has_mail() {
+            let letters = self.mailbox.take();
             self.read(py, letters);
         }
         self.resume_woken(py);
@@ -211,7 +253,7 @@ impl Home {
         let home = FOREIGN.with_borrow(|homes| {
             homes.iter().find(|home| Arc::ptr_eq(&home.mailbox, mailbox)).cloned()
         });
-        let letters = mailbox.take(None);
+        let letters = mailbox.take();
         match home {
             Some(home) => home.read(py, letters),
             None => drop(letters),
@@ -276,7 +318,7 @@ impl Home {
             .filter(|waiting| Arc::ptr_eq(&waiting.signal, signal))
             .map(|waiting| waiting.awaitable.clone_ref(py));
         if let Some(awaitable) = awaitable {
-            RustAwaitable::resume(awaitable.bind(py), self);
+            RustAwaitable::resume(awaitable.bind(py));
         }
     }
 
@@ -299,22 +341,6 @@ impl Home {
         drop(waiting);
     }
 
-    /// `loop.call_soon(callback, argument, context=context)`
-    pub(super) fn call_soon(
-        &self,
-        py: Python<'_>,
-        callback: Py<PyAny>,
-        argument: Py<PyAny>,
-        context: Py<PyAny>,
-    ) -> PyResult<()> {
-        let call = match &*self.call_soon.borrow() {
-            Some(call) => call.clone_ref(py),
-            None => return Err(PyRuntimeError::new_err("Event loop is closed")),
-        };
-        let arguments = [callback, argument, context];
-        vectorcall(call.bind(py), &arguments, Some(self.context_keyword.bind(py))).map(drop)
-    }
-
     pub(super) fn add_job(&self, job: Arc<Job>, task: Py<PyAny>) -> usize {
         self.jobs.borrow_mut().insert((job, task))
     }
@@ -331,7 +357,7 @@ impl Home {
     pub fn close(&self) {
         self.closed.set(true);
         drop(self.mailbox.close());
-        drop(self.call_soon.take());
+        drop(self.live.take());
         drop(self.woken.take());
         drop(self.waiting.take());
         for (_, (job, task)) in self.jobs.take() {
@@ -351,6 +377,12 @@ impl Drop for Home {
         // A loop that was never closed: nobody will take its letters any more.
         self.close();
     }
+}
+
+/// To be called after a Tokio task ran Python code: a busy lane has its turn look at what other
+/// threads sent meanwhile, which it would else do before it sleeps.
+pub fn after_python(_py: Python<'_>) {
+    Home::look();
 }
 
 /// The name that Python gives the calling thread.

@@ -43,6 +43,8 @@ pub(super) enum Letter {
 /// The part of a loop that any thread may touch.
 pub struct Mailbox {
     name: String,
+    /// The name of the thread that the loop ran on last.
+    thread: Mutex<String>,
     shared: Mutex<Shared>,
     /// Nobody looks until woken. Set when the loop does not run, too.
     asleep: AtomicBool,
@@ -75,6 +77,7 @@ impl Mailbox {
     fn with(name: String, foreign: Option<Py<PyAny>>) -> Arc<Self> {
         Arc::new(Self {
             name,
+            thread: Mutex::default(),
             shared: Mutex::default(),
             asleep: AtomicBool::new(true),
             mail: AtomicBool::new(false),
@@ -82,25 +85,35 @@ impl Mailbox {
         })
     }
 
-    /// What errors call the loop.
+    /// What errors call the loop: "lane 0 (thread treadle-lane-0)".
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{} (thread {thread})", self.name)
+        }
+    }
+
+    pub(super) fn set_thread(&self, name: String) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The turn begins: sets whom to wake, takes what has come.
-    pub(super) fn take(&self, waker: Option<&Waker>) -> Vec<Letter> {
-        self.mail.store(false, Ordering::Relaxed);
+    /// Sets whom to wake.
+    pub(super) fn set_waker(&self, waker: &Waker) {
+        let former = self.lock().waker.replace(waker.clone());
+        drop(former);
+    }
+
+    /// Takes what has come.
+    pub(super) fn take(&self) -> Vec<Letter> {
         let mut shared = self.lock();
-        if let Some(waker) = waker
-            && !shared.waker.as_ref().is_some_and(|known| known.will_wake(waker))
-        {
-            shared.waker = Some(waker.clone());
-        }
+        self.mail.store(false, Ordering::Relaxed);
         std::mem::take(&mut shared.letters)
     }
 
@@ -144,6 +157,11 @@ impl Mailbox {
         shared.closed = true;
         shared.waker = None;
         std::mem::take(&mut shared.letters)
+    }
+
+    /// The same for who has no use for what lies there: it is dropped.
+    pub fn shut(&self) {
+        drop(self.close());
     }
 
     /// Makes the turn look at its queues, if the loop runs.

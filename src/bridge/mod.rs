@@ -15,7 +15,7 @@
 //!
 //! # Who owns what
 //!
-//! Each loop has a [`Home`] on its thread. A lane's home is entered while the lane runs; any other
+//! Each loop has a [`Home`] on its thread. A lane's home is entered while its loop runs; any other
 //! asyncio loop is given one when it first meets the bridge, so everything here works on those too,
 //! at the price of a `call_soon_threadsafe` for a wake-up.
 //!
@@ -57,14 +57,12 @@ mod signal;
 mod spawn;
 mod start;
 mod stream;
-mod turn;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use driver::{Completion, Driver, Next, TaskFactory};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
-pub use home::{AtHome, Home, thread_name};
+pub use home::{AtHome, Home, after_python, thread_name};
 pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
-pub use turn::{Turn, after_python};

@@ -24,10 +24,9 @@ use pyo3::prelude::*;
 
 use super::driver::{Completion, Next};
 use super::future::{after, cancel};
-use super::home::Home;
+use super::home::{Home, after_python};
 use super::mailbox::{Letter, Mailbox};
 use super::start::start;
-use super::turn::after_python;
 use crate::python::context;
 
 /// A loop, from any thread.

@@ -5,8 +5,7 @@ use std::future::Future;
 use pyo3::prelude::*;
 
 use super::awaitable::into_awaitable;
-use super::home::Home;
-use super::turn::after_python;
+use super::home::{Home, after_python};
 
 /// Starts `future` in a Task of the loop that runs on the calling thread, and gives the Task.
 ///
@@ -22,8 +21,11 @@ pub fn spawn(
 ) -> PyResult<Bound<'_, PyAny>> {
     let home = Home::current(py)?;
     let awaitable = into_awaitable(py, future)?;
-    let task =
-        home.event_loop().bind(py).call_method1(pyo3::intern!(py, "create_task"), (awaitable,));
+    let task = home
+        .live()?
+        .event_loop()
+        .bind(py)
+        .call_method1(pyo3::intern!(py, "create_task"), (awaitable,));
     after_python(py);
     task
 }

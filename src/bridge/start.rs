@@ -65,7 +65,7 @@ pub(super) fn start(
             "An asyncio.Future, a coroutine or an awaitable is required",
         ));
     };
-    Ok(home.tasks().start(py, coroutine.unbind(), completion)?.unbind())
+    Ok(home.live()?.tasks.start(py, coroutine.unbind(), completion)?.unbind())
 }
 
 /// As `asyncio.isfuture` has it.
@@ -81,14 +81,15 @@ fn follow(
     completion: Rc<dyn Completion>,
 ) -> PyResult<Py<PyAny>> {
     let py = future.py();
+    let live = home.live()?;
     let its_loop = future.call_method0(pyo3::intern!(py, "get_loop"))?;
-    if !its_loop.is(home.event_loop()) {
+    if !its_loop.is(live.event_loop()) {
         return Err(PyRuntimeError::new_err(format!(
             "{} belongs to {} and cannot be awaited on {}, whose loop is {}",
             future.repr()?,
             its_loop.repr()?,
             home.mailbox().name(),
-            home.event_loop().bind(py).repr()?,
+            live.event_loop().bind(py).repr()?,
         )));
     }
     if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {

@@ -1,31 +1,61 @@
-//! The native half of a lane's event loop.
+//! The native half of the event loop.
 //!
-//! `treadle.loop.EventLoop` inherits from this class first and from asyncio's selector loop second.
-//! What asyncio asks of its loop for every Task and every wake-up is answered here, in native
-//! code: whether it runs, whether it debugs, and `call_soon`. Everything else is asyncio's.
+//! `treadle.EventLoop` inherits from this class first and from asyncio's selector loop second. What
+//! is asked of a loop for every Task, callback, timer and watched descriptor is answered here, in
+//! native code; transports, subprocesses, signals, executors, async generators are asyncio's.
 //!
-//! The flags are written by the loop's own thread and read by any; `call_soon` belongs to the
-//! loop's thread, as asyncio has it.
+//! In debug mode callbacks are asyncio's own handles, which know where they were made and are timed
+//! one by one; the queues take both kinds. The methods named `_…_checked` are asyncio's versions,
+//! for debug mode and for their checks and words when something is wrong.
+//!
+//! Who touches what: the queues say so themselves ([`super::ready`], [`super::timers`],
+//! [`super::descriptors`]); the flags are written by the loop's own thread and read by any.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::handle::Handle;
-use crate::python::call::call_one;
+use super::alarm;
+use super::descriptors::{Descriptors, Direction};
+use super::handle::{Handle, TimerHandle};
+use super::ready::{Entry, Ready};
+use super::timers::{Timed, Timers};
+use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
+use crate::python::lane_bound::this_thread;
+
+/// No thread has this identity.
+const NOWHERE: usize = 0;
 
 /// State that native code reads without asking Python.
 #[pyclass(subclass, frozen, weakref, dict, module = "treadle._treadle")]
 pub struct LoopCore {
+    pub(super) ready: Ready,
+    pub(super) timers: Timers,
+    pub(super) descriptors: Descriptors,
     debug: AtomicBool,
-    running: AtomicBool,
+    stopping: AtomicBool,
     closed: AtomicBool,
-    /// `append` of the loop's ready queue.
-    append: PyOnceLock<Py<PyAny>>,
+    /// A task factory was set: `create_task` is asyncio's then.
+    has_task_factory: AtomicBool,
+    /// The thread the loop runs on now.
+    thread: AtomicUsize,
+}
+
+/// `asyncio.Future` and `asyncio.Task`, the ones written in C where there are.
+static CLASSES: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+
+fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
+    CLASSES.get_or_try_init(py, || {
+        let asyncio = py.import("asyncio")?;
+        Ok((asyncio.getattr("Future")?.unbind(), asyncio.getattr("Task")?.unbind()))
+    })
 }
 
 impl LoopCore {
@@ -33,25 +63,126 @@ impl LoopCore {
     pub(super) fn is_debugging(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn is_plain(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed) && !self.is_debugging()
+    }
+
+    /// Whether the loop runs on the calling thread: it is what `get_running_loop` gives there.
+    fn runs_here(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) == this_thread()
+    }
+
+    pub(super) fn note_cancelled_timer(&self, py: Python<'_>) {
+        self.timers.note_cancelled(py);
+    }
+
+    fn handle<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+        method: &str,
+    ) -> PyResult<Handle> {
+        if !callback.is_callable() {
+            return Err(PyTypeError::new_err(format!(
+                "a callable object was expected by {method}(), got {}",
+                callback.repr()?
+            )));
+        }
+        let context = match context {
+            Some(context) => context,
+            None => context::copy_current(slf.py())?,
+        };
+        Ok(Handle::new(slf, callback, args, context))
+    }
+
+    fn watch<'py>(
+        slf: &Bound<'py, Self>,
+        descriptor: &Bound<'py, PyAny>,
+        direction: Direction,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        let py = slf.py();
+        let core = slf.get();
+        if core.closed.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        let fd = number_of(descriptor)?;
+        let handle = Handle::new(slf, callback, args, context::copy_current(py)?);
+        let handle = Py::new(py, handle)?;
+        if let Some(before) = core.descriptors.add(fd, direction, handle.clone_ref(py))? {
+            before.get().take();
+        }
+        Ok(handle)
+    }
+
+    fn unwatch(&self, descriptor: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+        // A socket that was closed has the number -1: it is not watched.
+        if self.closed.load(Ordering::Relaxed)
+            || descriptor.extract::<RawFd>().is_ok_and(|fd| fd < 0)
+        {
+            return Ok(false);
+        }
+        let before = self.descriptors.remove(number_of(descriptor)?, direction)?;
+        Ok(before.is_some_and(|before| {
+            before.get().take();
+            true
+        }))
+    }
+}
+
+/// The number of a descriptor, or of an object that has one.
+fn number_of(descriptor: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let fd = if descriptor.is_instance_of::<PyInt>() {
+        descriptor.extract::<RawFd>().unwrap_or(-1)
+    } else {
+        let invalid = |_| match descriptor.repr() {
+            Ok(repr) => PyValueError::new_err(format!("Invalid file object: {repr}")),
+            Err(error) => error,
+        };
+        let fileno = intern!(descriptor.py(), "fileno");
+        descriptor.call_method0(fileno).and_then(|fd| fd.extract()).map_err(invalid)?
+    };
+    if fd < 0 {
+        return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
+    }
+    Ok(fd)
+}
+
+/// The arguments of a call, in front of which `first` goes.
+fn with_first<'py>(
+    first: Bound<'py, PyAny>,
+    args: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let mut all = vec![first];
+    all.extend(args.iter());
+    PyTuple::new(args.py(), all)
 }
 
 #[pymethods]
 impl LoopCore {
     #[new]
     #[pyo3(signature = (*_arguments, **_keywords))]
-    fn new(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> Self {
-        Self {
+    fn new(
+        _arguments: &Bound<'_, PyTuple>,
+        _keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            ready: Ready::default(),
+            timers: Timers::default(),
+            descriptors: Descriptors::new()?,
             debug: AtomicBool::new(false),
-            running: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            append: PyOnceLock::new(),
-        }
-    }
-
-    /// Takes the ready queue's `append`; called once, when the queue exists.
-    fn _note_ready(&self, py: Python<'_>, append: Py<PyAny>) {
-        // A second call would come from a loop that is initialised twice; the first queue stays.
-        let _ = self.append.set(py, append);
+            has_task_factory: AtomicBool::new(false),
+            thread: AtomicUsize::new(NOWHERE),
+        })
     }
 
     fn _note_debug(&self, enabled: bool) {
@@ -59,11 +190,19 @@ impl LoopCore {
     }
 
     fn _note_running(&self, running: bool) {
-        self.running.store(running, Ordering::Relaxed);
+        self.thread.store(if running { this_thread() } else { NOWHERE }, Ordering::Relaxed);
     }
 
-    fn _note_closed(&self) {
+    fn _note_task_factory(&self, has_one: bool) {
+        self.has_task_factory.store(has_one, Ordering::Relaxed);
+    }
+
+    /// Drops what waits; nothing is taken any more.
+    fn _close_core(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        self.ready.clear();
+        self.timers.clear();
+        self.descriptors.close();
     }
 
     /// Whether the loop is in debug mode.
@@ -73,7 +212,33 @@ impl LoopCore {
 
     /// Whether the loop runs now.
     fn is_running(&self) -> bool {
-        self.running.load(Ordering::Relaxed)
+        self.thread.load(Ordering::Relaxed) != NOWHERE
+    }
+
+    /// Whether `close` was called.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The loop's clock: seconds, the same as `time.monotonic()`.
+    fn time(&self) -> f64 {
+        alarm::now()
+    }
+
+    /// Ends `run_forever` after the turn that is under way.
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.ready.wake();
+    }
+
+    #[getter(_stopping)]
+    fn stopping(&self) -> bool {
+        self.is_stopping()
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Release);
     }
 
     /// Calls `callback(*args)` in the next turn, in `context` or a copy of the current one.
@@ -84,34 +249,194 @@ impl LoopCore {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if !slf.get().is_plain() {
+            let keywords = context_keyword(slf.py(), context)?;
+            let name = intern!(slf.py(), "_call_soon_checked");
+            return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
+        }
+        let handle = Self::handle(slf, callback, args, context, "call_soon")?;
+        let handle = Bound::new(slf.py(), handle)?;
+        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+
+    /// `call_soon` from any thread.
+    #[pyo3(signature = (callback, *args, context=None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if !slf.get().is_plain() {
+            let keywords = context_keyword(slf.py(), context)?;
+            let name = intern!(slf.py(), "_call_soon_threadsafe_checked");
+            return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
+        }
+        let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
+        let handle = Bound::new(slf.py(), handle)?;
+        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+
+    /// Calls `callback(*args)` in `delay` seconds.
+    #[pyo3(signature = (delay, callback, *args, context=None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if delay.is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = alarm::now() + delay.extract::<f64>()?;
+        Self::call_at(slf, when.into_pyobject(slf.py())?.into_any(), callback, args, context)
+    }
+
+    /// Calls `callback(*args)` at loop time `when`, in seconds.
+    #[pyo3(signature = (when, callback, *args, context=None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if when.is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        let core = slf.get();
+        if !core.is_plain() {
+            let keywords = context_keyword(py, context)?;
+            let args = with_first(when, &with_first(callback, &args)?)?;
+            return slf.call_method(intern!(py, "_call_at_checked"), args, Some(&keywords));
+        }
+        let when = when.extract::<f64>()?;
+        let handle = Self::handle(slf, callback, args, context, "call_at")?;
+        let timer = Bound::new(py, TimerHandle::new(handle, when))?;
+        if core.timers.add(when, Timed::Native(timer.clone().unbind())) {
+            core.ready.wake();
+        }
+        Ok(timer.into_any())
+    }
+
+    /// Takes a timer of asyncio's, made in debug mode.
+    fn _add_timer(&self, when: f64, timer: Py<PyAny>) {
+        if self.timers.add(when, Timed::Foreign(timer)) {
+            self.ready.wake();
+        }
+    }
+
+    /// A timer of asyncio's was cancelled.
+    fn _timer_handle_cancelled(&self, handle: &Bound<'_, PyAny>) {
+        self.timers.note_cancelled(handle.py());
+    }
+
+    /// Takes a callback for the next turn, unless it was cancelled.
+    fn _add_callback(&self, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if handle.getattr(intern!(handle.py(), "_cancelled"))?.is_truthy()? {
+            return Ok(());
+        }
+        self.ready.push(match handle.cast::<Handle>() {
+            Ok(native) => Entry::Native(native.clone().unbind()),
+            Err(_) => Entry::Foreign(handle.clone().unbind()),
+        });
+        Ok(())
+    }
+
+    /// Has a turn run; from any thread.
+    fn _write_to_self(&self) {
+        self.ready.wake();
+    }
+
+    /// How many timers wait, cancelled ones that were not swept yet included.
+    fn _timer_count(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The watched descriptors: number, for reading, for writing.
+    fn _watched(&self) -> Vec<(RawFd, bool, bool)> {
+        self.descriptors.watched()
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Self::watch(slf, fd, Direction::Read, callback, args)
+    }
+
+    fn _remove_reader(&self, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.unwatch(fd, Direction::Read)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn _add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: &Bound<'py, PyAny>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        Self::watch(slf, fd, Direction::Write, callback, args)
+    }
+
+    fn _remove_writer(&self, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.unwatch(fd, Direction::Write)
+    }
+
+    /// A future of this loop.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf.get().runs_here() {
+            // Without arguments it takes the running loop.
+            return call_no_args(classes(py)?.0.bind(py));
+        }
+        slf.call_method0(intern!(py, "_create_future_elsewhere"))
+    }
+
+    /// Wraps a coroutine in a Task of this loop and schedules it.
+    #[pyo3(signature = (coro, **keywords))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: &Bound<'py, PyAny>,
+        keywords: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let core = slf.get();
-        let append = core
-            .append
-            .get(py)
-            .filter(|_| !core.closed.load(Ordering::Relaxed) && !core.is_debugging());
-        let Some(append) = append else {
-            // Closed or debugging: asyncio's own checks and words.
-            let keywords = PyDict::new(py);
-            keywords.set_item("context", context)?;
-            let mut arguments = vec![callback];
-            arguments.extend(args.iter());
-            let arguments = PyTuple::new(py, arguments)?;
-            return slf.call_method("_call_soon_checked", arguments, Some(&keywords));
-        };
-        if !callback.is_callable() {
-            return Err(PyTypeError::new_err(format!(
-                "a callable object was expected by call_soon(), got {}",
-                callback.repr()?
-            )));
+        if keywords.is_none()
+            && core.runs_here()
+            && !core.is_debugging()
+            && !core.has_task_factory.load(Ordering::Relaxed)
+        {
+            return call_one(classes(py)?.1.bind(py), coro);
         }
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(py)?,
-        };
-        let handle = Handle::new(slf.as_any(), callback, args, context);
-        let handle = Bound::new(py, handle)?.into_any();
-        call_one(append.bind(py), &handle)?;
-        Ok(handle)
+        slf.call_method(intern!(py, "_create_task_checked"), (coro,), keywords)
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.ready.traverse(&visit)?;
+        self.timers.traverse(&visit)?;
+        self.descriptors.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.ready.clear();
+        self.timers.clear();
+        self.descriptors.close();
+    }
+}
+
+fn context_keyword<'py>(
+    py: Python<'py>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "context"), context)?;
+    Ok(keywords)
 }

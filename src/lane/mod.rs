@@ -9,8 +9,7 @@
 //!    ([`crate::python::park`]).
 //! 2. Sockets are ready: connection tasks are polled, handlers are called in place.
 //! 3. What Python code scheduled (`call_soon`, a Task's wake-up) lies in the loop's ready queue;
-//!    the turn was woken ([`crate::bridge::after_python`]) and stands behind the connections in
-//!    Tokio's queue, so one turn serves what all of them left.
+//!    the turn was woken by that and stands behind the connections in Tokio's queue, so one turn serves what all of them left.
 //! 4. The turn runs the callbacks that were ready when it began, due timers and ready file
 //!    descriptors. Callbacks added meanwhile wait for the next turn, and between two turns Tokio
 //!    polls its sockets: neither side starves the other.
@@ -18,57 +17,101 @@
 //!    ([`Lane::wake`]); Rust code of another thread hands over a coroutine ([`LaneHandle`]). These
 //!    are the only ways in from outside.
 //!
-//! The Python side is asyncio's own `SelectorEventLoop` with these seams replaced: `run_forever`,
-//! the selector's wait, the self-pipe,
-//! and `call_soon` with its handle ([`LoopCore`], [`Handle`]). Its file descriptors sit in an epoll of their own,
-//! whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is closed
-//! and reused leaves nothing behind.
+//! The Python side is asyncio's own `SelectorEventLoop` on a native core ([`LoopCore`]): the ready
+//! queue and its handles, timers on a timerfd, watched descriptors. These sit in an epoll of their
+//! own, whose descriptor Tokio watches; so they stay level-triggered, and a descriptor that is
+//! closed and reused leaves nothing behind.
 //!
 //! # Who owns what
 //!
-//! The `Lane` object is made on its thread and holds the runtime; only that thread can reach it
-//! ([`LaneBound`]). Other threads hold only its [`Mailbox`].
+//! A `Lane` can be made and held anywhere. The runtime is made by the thread that runs the loop and
+//! can be reached and dropped only there ([`LaneBound`]). Other threads hold only what wakes the
+//! turn ([`Mailbox`], [`ready`]). A loop that moves to another thread between two runs gets a new
+//! runtime there; on the main thread the runtime is kept for the next run, elsewhere it ends with
+//! the run unless connections are left in it.
 //!
 //! # The end of a lane
 //!
 //! `run` returns when the loop was stopped; the runtime, with every task left in it, is dropped by
-//! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task.
+//! [`Lane::close`] on the lane's thread, attached. A wake-up that comes later finds no task. A
+//! forked child leaves its copy of the parent's runtime alone: dropping it would take the parent's
+//! descriptors out of the epoll that both share.
 
+mod alarm;
 mod bare;
+mod descriptors;
 mod handle;
 mod loop_core;
+mod ready;
+mod timers;
 mod turn;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 pub use crate::bridge::LaneHandle;
-use crate::bridge::{Home, Mailbox, TaskFactory, thread_name};
+use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
-pub use handle::Handle;
+pub use handle::{Handle, TimerHandle};
 pub use loop_core::LoopCore;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
     index: usize,
-    inner: LaneBound<Inner>,
-    /// Wakes the turn from any thread.
+    /// What the thread that runs the loop has made of it.
+    local: Mutex<Option<Arc<LaneBound<Local>>>>,
+    /// What the bridge keeps on that thread; from run to run, until the lane is closed.
+    home: Mutex<Option<Arc<LaneBound<Rc<Home>>>>>,
+    /// The way in from other threads.
     mailbox: Arc<Mailbox>,
 }
 
-struct Inner {
+/// The part of a lane that belongs to its thread.
+struct Local {
     runtime: RefCell<Option<LocalRuntime>>,
+    /// Set while the loop runs.
     core: RefCell<Option<Rc<LaneCore>>>,
+    process: u32,
+}
+
+impl Local {
+    fn new(mailbox: &Arc<Mailbox>) -> PyResult<Self> {
+        let (going, coming) = (mailbox.clone(), mailbox.clone());
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || {
+                if !going.before_sleep() {
+                    on_park();
+                }
+            })
+            .on_thread_unpark(move || {
+                on_unpark();
+                coming.after_sleep();
+            })
+            .build_local(LocalOptions::default())?;
+        Ok(Self {
+            runtime: RefCell::new(Some(runtime)),
+            core: RefCell::new(None),
+            process: std::process::id(),
+        })
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            std::mem::forget(self.runtime.take());
+        }
+    }
 }
 
 /// What the code that serves on a lane needs of it.
@@ -91,10 +134,32 @@ impl LaneCore {
 }
 
 impl Lane {
-    fn inner(&self) -> PyResult<&Inner> {
-        self.inner.get().ok_or_else(|| {
-            PyRuntimeError::new_err(format!("lane {} belongs to another thread", self.index))
-        })
+    fn local(&self) -> MutexGuard<'_, Option<Arc<LaneBound<Local>>>> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What belongs to the calling thread; made here if another thread ran the loop before.
+    fn local_here(&self) -> PyResult<Arc<LaneBound<Local>>> {
+        if let Some(local) = &*self.local()
+            && local.get().is_some_and(|local| local.process == std::process::id())
+        {
+            return Ok(local.clone());
+        }
+        let fresh = Arc::new(LaneBound::new(Local::new(&self.mailbox)?));
+        let former = self.local().replace(fresh.clone());
+        drop(former);
+        Ok(fresh)
+    }
+
+    /// The calling thread's home; made here if the loop ran on another thread before.
+    fn home_here(&self) -> Rc<Home> {
+        let mut slot = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(home) = slot.as_ref().and_then(|home| home.get()) {
+            return home.clone();
+        }
+        let home = Home::new(self.mailbox.clone());
+        *slot = Some(Arc::new(LaneBound::new(home.clone())));
+        home
     }
 
     /// The lane as other threads reach it.
@@ -102,44 +167,34 @@ impl Lane {
         LaneHandle::new(self.mailbox.clone())
     }
 
-    /// The core, once the lane's loop has been set.
+    /// The core, on the lane's thread while its loop runs.
     ///
     /// # Errors
-    /// On another thread, or before [`Lane::attach_loop`].
+    /// On another thread, or when the loop does not run.
     pub fn core(&self) -> PyResult<Rc<LaneCore>> {
-        self.inner()?.core.borrow().clone().ok_or_else(|| {
-            PyRuntimeError::new_err(format!("lane {} has no event loop yet", self.index))
-        })
+        let local = self.local().clone();
+        let core = match &local {
+            None => None,
+            Some(local) => {
+                let local = local.get().ok_or_else(|| {
+                    PyRuntimeError::new_err(format!(
+                        "lane {} belongs to another thread",
+                        self.index
+                    ))
+                })?;
+                local.core.borrow().clone()
+            }
+        };
+        core.ok_or_else(|| PyRuntimeError::new_err(format!("lane {} does not run", self.index)))
     }
 }
 
 #[pymethods]
 impl Lane {
-    /// Makes the runtime, on the thread that is to be the lane.
     #[new]
-    fn new(py: Python<'_>, index: usize) -> PyResult<Self> {
-        let mailbox = Mailbox::new(format!("lane {index} (thread {})", thread_name(py)?));
-        let (going, coming) = (mailbox.clone(), mailbox.clone());
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .on_thread_park(move || {
-                if !going.before_sleep() {
-                    on_park();
-                }
-            })
-            .on_thread_unpark(move || {
-                on_unpark();
-                coming.after_sleep();
-            })
-            .build_local(LocalOptions::default())?;
-        Ok(Self {
-            index,
-            inner: LaneBound::new(Inner {
-                runtime: RefCell::new(Some(runtime)),
-                core: RefCell::new(None),
-            }),
-            mailbox,
-        })
+    fn new(index: usize) -> Self {
+        let mailbox = Mailbox::new(format!("lane {index}"));
+        Self { index, local: Mutex::new(None), home: Mutex::new(None), mailbox }
     }
 
     /// Position in the pool, from 0.
@@ -148,24 +203,32 @@ impl Lane {
         self.index
     }
 
-    /// Names the event loop whose Tasks this lane runs.
-    fn attach_loop(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Runs the loop on this lane until it is stopped.
+    ///
+    /// `keep` has the runtime kept for the next run; otherwise only what is left in it keeps it.
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, keep: bool) -> PyResult<()> {
+        let bound = self.local_here()?;
+        let local = bound.get().ok_or_else(|| closing(self.index))?;
+        let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
         let tasks = Rc::new(TaskFactory::new(event_loop)?);
-        let home = Home::new(event_loop.py(), tasks.clone(), self.mailbox.clone())?;
-        let core = LaneCore { index: self.index, tasks, home, running: Cell::new(0) };
-        self.inner()?.core.replace(Some(Rc::new(core)));
-        Ok(())
-    }
-
-    /// Runs the loop on this lane until it is stopped; `fd` is its selector's descriptor.
-    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, fd: RawFd) -> PyResult<()> {
-        let inner = self.inner()?;
-        let runtime = inner.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let runtime = runtime.as_ref().ok_or_else(|| closing(self.index))?;
-        let core = self.core()?;
-        let _parks_detach = ParkDetached::enter(py);
-        let _at_home = core.home.enter();
-        runtime.block_on(turn::run(event_loop, fd, core))
+        let home = self.home_here();
+        let _at_home = home.enter(py, tasks.clone())?;
+        let core = Rc::new(LaneCore { index: self.index, tasks, home, running: Cell::new(0) });
+        local.core.replace(Some(core.clone()));
+        let outcome = match &*runtime {
+            None => Err(closing(self.index)),
+            Some(runtime) => {
+                let _parks_detach = ParkDetached::enter(py);
+                runtime.block_on(turn::run(event_loop, core))
+            }
+        };
+        local.core.replace(None);
+        let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
+        drop(runtime);
+        if !keep && is_empty {
+            self.close_runtime()?;
+        }
+        outcome
     }
 
     /// Wakes the loop's turn; from any thread.
@@ -173,18 +236,30 @@ impl Lane {
         self.mailbox.wake();
     }
 
-    /// Drops the runtime and every task left in it.
+    /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
-        let inner = self.inner()?;
-        let runtime = inner
-            .runtime
-            .try_borrow_mut()
-            .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
-            .take();
-        let core = inner.core.take();
-        drop(runtime);
-        if let Some(core) = core {
-            core.home.close();
+        self.close_runtime()?;
+        let home = self.home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match home.as_ref().and_then(|home| home.get()) {
+            Some(home) => home.close(),
+            None => self.mailbox.shut(),
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn close_runtime(&self) -> PyResult<()> {
+        let Some(bound) = self.local().take() else {
+            return Ok(());
+        };
+        if let Some(local) = bound.get().filter(|local| local.process == std::process::id()) {
+            let runtime = local
+                .runtime
+                .try_borrow_mut()
+                .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
+                .take();
+            drop(runtime);
         }
         Ok(())
     }

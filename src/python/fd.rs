@@ -22,17 +22,21 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
 /// A descriptor registered with the current Tokio runtime.
 pub type Watched = AsyncFd<OwnedFd>;
 
-/// Watches a descriptor of Python's for readability.
-///
-/// A duplicate is registered, so Python may close its own at any time.
+/// Watches a descriptor for readability from now on.
 ///
 /// # Errors
-/// A number that is not open, or what the reactor says.
-pub fn watch(fd: RawFd) -> io::Result<Watched> {
-    // SAFETY: borrowed for the length of this call, in which the Python caller, who passed the
-    // number, waits; a number that is not open makes the duplication fail with EBADF.
-    let own = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+/// What the reactor says.
+pub fn watch_owned(fd: OwnedFd) -> io::Result<Watched> {
     // SAFETY: an `OwnedFd` gives the same open descriptor until it is dropped, and the
     // registration owns it.
-    unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// Lends a number that Python code calls a descriptor to `body`, for one system call.
+pub fn with_borrowed<R>(fd: RawFd, body: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+    // SAFETY: lent for the length of the call only, in which `body` passes it to the kernel: a
+    // number that is not open, or another descriptor's, gives an error or the wrong events, and
+    // breaks no memory. -1, which `borrow_raw` forbids, is replaced by the largest number, which
+    // is as little a descriptor.
+    body(unsafe { BorrowedFd::borrow_raw(if fd < 0 { RawFd::MAX } else { fd }) })
 }

@@ -13,7 +13,8 @@ thread_local! {
     static MARK: u8 = const { 0 };
 }
 
-fn this_thread() -> usize {
+/// What tells the calling thread from every other that runs now; never 0.
+pub fn this_thread() -> usize {
     MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +32,10 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 def lane_loop() -> asyncio.AbstractEventLoop:
     return EventLoop(Lane(0))
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 FACTORIES: dict[str, LoopFactory] = {
@@ -932,12 +938,61 @@ def test_contexts_of_callbacks_are_kept(run: Run) -> None:
 # -- only ours ------------------------------------------------------------------------------------
 
 
-def test_a_lane_is_used_on_its_own_thread_only(on_thread: OwnThread) -> None:
-    lane = on_thread(lambda: Lane(3))
-    assert lane.index == 3
-    with pytest.raises(RuntimeError, match="lane 3 belongs to another thread"):
-        EventLoop(lane)
-    gc.collect()  # what it opened is closed, or there is a warning
+def test_a_loop_may_move_to_another_thread_between_two_runs(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+    before = open_descriptors()
+    ran_on = []
+
+    async def main() -> None:
+        ran_on.append(threading.get_ident())
+        await asyncio.sleep(0.001)
+
+    try:
+        for _ in range(3):
+            on_thread(lambda: loop.run_until_complete(main()))
+        assert threading.get_ident() not in ran_on
+        assert open_descriptors() == before  # no runtime is left behind on a thread that ended
+        loop.run_until_complete(main())
+        on_thread(lambda: loop.run_until_complete(main()))
+    finally:
+        loop.close()
+    assert len(ran_on) == 5
+
+
+def test_a_loop_runs_on_one_thread_at_a_time(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+
+    async def main() -> None:
+        def other() -> None:
+            with pytest.raises(RuntimeError, match="already running"):
+                loop.run_forever()
+
+        await asyncio.to_thread(other)
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_loop_that_was_not_closed_says_so_and_goes() -> None:
+    before = open_descriptors()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop = EventLoop()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.call_later(1000, print)
+        loop.call_soon(print, loop)
+        gone = weakref.ref(loop)
+        del loop
+        gc.collect()
+        said = [str(warning.message) for warning in caught]
+        caught.clear()  # a warning keeps what it is about
+        gc.collect()
+    assert any("unclosed event loop" in message for message in said)
+    assert gone() is None
+    assert open_descriptors() == before
 
 
 def test_a_closed_loop_does_not_run_again(on_thread: OwnThread) -> None:
@@ -978,10 +1033,10 @@ def test_many_loops_one_after_the_other_leave_no_descriptors(on_thread: OwnThrea
             runner.run(asyncio.sleep(0))
 
     on_thread(thread)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for _ in range(50):
         on_thread(thread)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_descriptors() <= before
 
 
 def test_loops_on_four_threads_run_side_by_side() -> None:

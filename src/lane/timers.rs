@@ -1,0 +1,237 @@
+//! The timers of a loop: a binary heap by time, and within a time by the order of the calls.
+//!
+//! A cancelled timer stays in the heap, without its callback, until it comes up or until cancelled
+//! ones are the majority, when all of them are swept out: cancelling costs O(1), a timer O(log n),
+//! and a million cancelled timers leave no more behind than a hundred.
+//!
+//! Any thread may add or cancel (asyncio allows only the loop's own; here it is merely safe); only
+//! the turn takes. Nothing of Python runs while the lock is held, dropping included.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::handle::TimerHandle;
+use super::ready::Entry;
+
+/// As many cancelled timers stay in any heap, as in asyncio.
+const NOT_WORTH_A_SWEEP: usize = 100;
+
+/// What a timer calls.
+pub(super) enum Timed {
+    Native(Py<TimerHandle>),
+    /// `asyncio.TimerHandle`, made in debug mode.
+    Foreign(Py<PyAny>),
+}
+
+impl Timed {
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::Native(_) => self.may_be_cancelled(),
+            Self::Foreign(handle) => handle
+                .bind(py)
+                .getattr(intern!(py, "_cancelled"))
+                .and_then(|cancelled| cancelled.is_truthy())
+                .unwrap_or(false),
+        }
+    }
+
+    /// Says without Python code whether `is_cancelled` is worth asking.
+    fn may_be_cancelled(&self) -> bool {
+        match self {
+            Self::Native(handle) => handle.get().is_cancelled(),
+            Self::Foreign(_) => true,
+        }
+    }
+
+    /// It is not in the heap any more: cancelling it leaves nothing to count.
+    fn leave(&self, py: Python<'_>) {
+        match self {
+            Self::Native(handle) => handle.get().leave(),
+            Self::Foreign(handle) => {
+                // A handle of asyncio's takes the attribute; nothing depends on it otherwise.
+                let _ = handle.bind(py).setattr(intern!(py, "_scheduled"), false);
+            }
+        }
+    }
+}
+
+struct Timer {
+    /// Loop time, seconds.
+    when: f64,
+    order: u64,
+    timed: Timed,
+}
+
+impl Ord for Timer {
+    /// The greatest is the first to come up.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.when.total_cmp(&self.when).then(other.order.cmp(&self.order))
+    }
+}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Timer {}
+
+#[derive(Default)]
+struct Heap {
+    timers: BinaryHeap<Timer>,
+    cancelled: usize,
+    next: u64,
+}
+
+/// The timers of one loop.
+#[derive(Default)]
+pub(super) struct Timers {
+    heap: Mutex<Heap>,
+}
+
+impl Timers {
+    fn heap(&self) -> MutexGuard<'_, Heap> {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a timer for loop time `when`; true when it is now the first to come up.
+    pub(super) fn add(&self, when: f64, timed: Timed) -> bool {
+        let mut heap = self.heap();
+        let order = heap.next;
+        heap.next += 1;
+        let is_first = heap.timers.peek().is_none_or(|first| when < first.when);
+        heap.timers.push(Timer { when, order, timed });
+        is_first
+    }
+
+    /// One of the timers in the heap was cancelled.
+    pub(super) fn note_cancelled(&self, py: Python<'_>) {
+        let swept = {
+            let mut heap = self.heap();
+            heap.cancelled += 1;
+            if heap.cancelled <= NOT_WORTH_A_SWEEP || heap.cancelled * 2 <= heap.timers.len() {
+                return;
+            }
+            heap.cancelled = 0;
+            std::mem::take(&mut heap.timers)
+        };
+        let (dead, alive): (Vec<_>, Vec<_>) =
+            swept.into_vec().into_iter().partition(|timer| timer.timed.is_cancelled(py));
+        {
+            let mut heap = self.heap();
+            let mut alive = BinaryHeap::from(alive);
+            // What was added meanwhile: by another thread, or by a destructor.
+            alive.append(&mut heap.timers);
+            heap.timers = alive;
+        }
+        for timer in &dead {
+            timer.timed.leave(py);
+        }
+    }
+
+    /// When the next timer comes up; cancelled ones in front of it are dropped.
+    pub(super) fn nearest(&self, py: Python<'_>) -> Option<f64> {
+        self.pop_cancelled(py);
+        self.heap().timers.peek().map(|timer| timer.when)
+    }
+
+    fn pop_cancelled(&self, py: Python<'_>) {
+        loop {
+            let dead = {
+                let mut heap = self.heap();
+                if heap.cancelled == 0 {
+                    return;
+                }
+                match heap.timers.peek() {
+                    Some(first) if !first.timed.may_be_cancelled() => return,
+                    _ => {}
+                }
+                let Some(first) = heap.timers.pop() else {
+                    heap.cancelled = 0;
+                    return;
+                };
+                first
+            };
+            if !dead.timed.is_cancelled(py) {
+                self.heap().timers.push(dead);
+                return;
+            }
+            let mut heap = self.heap();
+            heap.cancelled = heap.cancelled.saturating_sub(1);
+            drop(heap);
+            dead.timed.leave(py);
+        }
+    }
+
+    /// Takes the callbacks of the timers that are due at loop time `now`.
+    pub(super) fn take_due(&self, py: Python<'_>, now: impl FnOnce() -> f64) -> Vec<Entry> {
+        let mut due = Vec::new();
+        {
+            let mut heap = self.heap();
+            if heap.timers.is_empty() {
+                return Vec::new();
+            }
+            let now = now();
+            while heap.timers.peek().is_some_and(|first| is_due(first.when, now)) {
+                due.extend(heap.timers.pop());
+            }
+        }
+        due.into_iter()
+            .filter_map(|timer| {
+                timer.timed.leave(py);
+                if timer.timed.is_cancelled(py) {
+                    let mut heap = self.heap();
+                    heap.cancelled = heap.cancelled.saturating_sub(1);
+                    return None;
+                }
+                Some(match timer.timed {
+                    Timed::Native(handle) => {
+                        Entry::Native(handle.into_bound(py).into_super().unbind())
+                    }
+                    Timed::Foreign(handle) => Entry::Foreign(handle),
+                })
+            })
+            .collect()
+    }
+
+    /// How many timers the heap holds, cancelled ones included.
+    pub(super) fn len(&self) -> usize {
+        self.heap().timers.len()
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&self) {
+        let left = std::mem::take(&mut *self.heap());
+        drop(left);
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever holds the lock now is inside one of the methods above and keeps all alive.
+        if let Ok(heap) = self.heap.try_lock() {
+            for timer in &heap.timers {
+                match &timer.timed {
+                    Timed::Native(handle) => visit.call(handle)?,
+                    Timed::Foreign(handle) => visit.call(handle)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time that is no number is due: nothing can be waited for.
+fn is_due(when: f64, now: f64) -> bool {
+    when.is_nan() || when <= now
+}
