@@ -192,9 +192,10 @@ impl Stream for Counting {
         let next = self.next;
         assert!(self.panic_at != Some(next), "on purpose");
         self.next += 1;
-        Poll::Ready((next < self.end).then(|| {
-            Python::attach(|py| Ok(next.into_pyobject(py)?.into_any().unbind()))
-        }))
+        Poll::Ready(
+            (next < self.end)
+                .then(|| Python::attach(|py| Ok(next.into_pyobject(py)?.into_any().unbind()))),
+        )
     }
 }
 
