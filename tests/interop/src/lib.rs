@@ -61,13 +61,6 @@ mod interop {
         future_into_py(py, inner)
     }
 
-    /// Starts `awaitable`, then drops the future that stands for it.
-    #[pyfunction]
-    fn start_and_drop(awaitable: Bound<'_, PyAny>) -> PyResult<()> {
-        drop(into_future(awaitable)?);
-        Ok(())
-    }
-
     /// Calls `make()` on a Tokio thread and awaits there what it gives, on the caller's loop.
     #[pyfunction]
     fn call_from_a_tokio_thread<'py>(
