@@ -64,8 +64,8 @@ class JoinHandle[T]:
     """
 
     __slots__ = (
-        "__weakref__", "_callbacks", "_exception", "_lane", "_lock", "_result", "_retrieved",
-        "_state", "_task", "_wanted",
+        "__weakref__", "_callbacks", "_coroutine", "_exception", "_lane", "_lock", "_result",
+        "_retrieved", "_state", "_task", "_wanted",
     )  # fmt: skip
 
     def __init__(self, lane: Host) -> None:
@@ -74,6 +74,8 @@ class JoinHandle[T]:
         self._state = _PENDING
         self._result: Any = None
         self._exception: BaseException | None = None
+        self._coroutine: object = None
+        """While it is not done."""
         self._task: asyncio.Task[Any] | None = None
         self._wanted: tuple[Any] | None = None
         """The message of a cancellation that came before there was a Task."""
@@ -144,8 +146,8 @@ class JoinHandle[T]:
     def __await__(self) -> Generator[Any, None, T]:
         if self._state == _PENDING:
             loop = asyncio.get_running_loop()
-            if self._task is not None and self._task is asyncio.current_task():
-                raise RuntimeError(f"Task cannot await on itself: {self._task!r}")
+            if (current := asyncio.current_task()) and current.get_coro() is self._coroutine:
+                raise RuntimeError(f"Task cannot await on itself: {current!r}")
             waiter = loop.create_future()
 
             def tell(_: object) -> None:
@@ -186,6 +188,7 @@ class JoinHandle[T]:
             coroutine.close()
             self._settle(_CANCELLED, None, None)
             return
+        self._coroutine = coroutine
         loop = self._lane.loop
         task = asyncio.Task(
             coroutine, loop=loop, context=contextvars.copy_context(), eager_start=True
@@ -217,6 +220,7 @@ class JoinHandle[T]:
                 return
             self._result, self._exception, self._state = result, exception, state
             callbacks, self._callbacks = self._callbacks, None
+            self._coroutine = None
         self._lane.forget(self)
         for callback in callbacks or ():
             self._call(callback)

@@ -289,9 +289,7 @@ def on_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[A
     """Calls a function on a thread of its own, in the caller's context."""
     context = contextvars.copy_context()
     executor = ThreadPoolExecutor(1)
-    future = asyncio.get_running_loop().run_in_executor(
-        executor, context.run, function, *arguments
-    )
+    future = asyncio.get_running_loop().run_in_executor(executor, context.run, function, *arguments)
     executor.shutdown(wait=False)
     return future
 
@@ -314,9 +312,11 @@ def test_another_thread_awaits(probe: ModuleType, run: Run) -> None:
         got = await on_thread(lambda: here.start(value()).wait())
         assert got == ("caller", name)
         assert (await on_thread(lambda: here.spawn(value).wait()))[1] == name
-        error = (await asyncio.gather(
-            on_thread(lambda: here.start(fails()).wait()), return_exceptions=True
-        ))[0]
+        error = (
+            await asyncio.gather(
+                on_thread(lambda: here.start(fails()).wait()), return_exceptions=True
+            )
+        )[0]
         assert isinstance(error, KeyError)
         assert "in fails" in "".join(traceback.format_exception(error))
         await on_thread(here.repeat, lambda: asyncio.sleep(0), 100)
