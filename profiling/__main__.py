@@ -1,4 +1,4 @@
-"""`python -m profiling`: `compare` measures, `report` shows what was measured."""
+"""`python -m profiling`: `compare` and `bridge` measure, `report` shows what `compare` measured."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from profiling import chart, report, results
+from profiling import bridge, chart, report, results
 from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
@@ -18,6 +18,7 @@ from profiling.ratios import ROWS, Row
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
+_BRIDGE_ROUNDS = 7
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words.command == "compare":
             _compare(_options(words, parser), words.chart)
+        elif words.command == "bridge":
+            _bridge(words)
         else:
             _report(words.file, words.chart)
     except ComparisonError as error:
@@ -50,6 +53,14 @@ def _compare(options: Options, picture: Path | None) -> None:
     print(report.full(result), end="")
     if picture:
         picture.write_text(chart.draw(result))
+
+
+def _bridge(words: argparse.Namespace) -> None:
+    rounds: int = words.rounds or (1 if words.quick else _BRIDGE_ROUNDS)
+    console = Console()
+    result = bridge.measure(rounds, words.quick, console)
+    console.say(f"saved in {bridge.save(result, words.output)}")
+    print(bridge.report(result), end="")
 
 
 def _report(file: Path | None, picture: Path | None) -> None:
@@ -103,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
             metavar="PATH",
             help=f"a Python {side.value} that has treadle installed (or {side.variable})",
         )
+    add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
+    crossing = commands.add_parser("bridge", help="measure the bridge beside pyo3-async-runtimes")
+    add = crossing.add_argument
+    add("--quick", action="store_true", help="one short round: does it work?")
+    add("--rounds", type=_positive, metavar="N", help=f"rounds (default {_BRIDGE_ROUNDS})")
     add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
     showing = commands.add_parser("report", help="show a result as Markdown")
     showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")

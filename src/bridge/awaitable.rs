@@ -249,7 +249,7 @@ impl RustAwaitable {
         match Self::step(slf)? {
             None => Ok(Some(slf.clone().into_any().unbind())),
             Some(value) if value.is_none(slf.py()) => Ok(None),
-            Some(value) => Err(returned(value.into_bound(slf.py()))),
+            Some(value) => Err(returned(value.bind(slf.py()))),
         }
     }
 
@@ -257,7 +257,7 @@ impl RustAwaitable {
         let _ = value;
         match Self::step(slf)? {
             None => Ok(slf.clone().into_any().unbind()),
-            Some(value) => Err(returned(value.into_bound(slf.py()))),
+            Some(value) => Err(returned(value.bind(slf.py()))),
         }
     }
 
@@ -267,7 +267,7 @@ impl RustAwaitable {
         py: Python<'_>,
         error: Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
-        traceback: Option<Bound<'_, PyAny>>,
+        traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let _ = traceback;
         self.inner()?.drop_future(py);
@@ -371,6 +371,17 @@ impl RustAwaitable {
 
     fn cancelled(&self) -> PyResult<bool> {
         Ok(self.inner()?.wait.borrow().cancelled.is_some())
+    }
+
+    /// For the `repr` of a Task that runs nothing else.
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "RustAwaitable"
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        "RustAwaitable"
     }
 
     fn __repr__(&self) -> String {

@@ -140,12 +140,12 @@ impl Job {
         let started = make(py).and_then(|awaitable| start(home, awaitable.bind(py), report));
         match started {
             Err(error) => self.finish(Err(error)),
-            Ok(task) => self.run(py, home, task),
+            Ok(task) => self.run(py, home, &task),
         }
     }
 
     /// Keeps the Task, unless it is done by now.
-    fn run(self: &Arc<Self>, py: Python<'_>, home: &Home, task: Py<PyAny>) {
+    fn run(self: &Arc<Self>, py: Python<'_>, home: &Home, task: &Py<PyAny>) {
         let mut shared = self.lock();
         match shared.state {
             State::Sent => {

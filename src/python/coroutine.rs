@@ -45,11 +45,11 @@ pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
 }
 
 /// The `StopIteration` with which an iterator returns `value`.
-pub fn returned(value: Bound<'_, PyAny>) -> PyErr {
+pub fn returned(value: &Bound<'_, PyAny>) -> PyErr {
     // Made as an object at once: given as an argument, a value that is a tuple would be unpacked,
     // and PyO3 would make the exception only after it had boxed the argument.
     let class = value.py().get_type::<PyStopIteration>();
-    match call_one(class.as_any(), &value) {
+    match call_one(class.as_any(), value) {
         Ok(raised) => PyErr::from_value(raised),
         Err(error) => error,
     }

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Once, mpsc};
 
-use crate::bridge::{LaneHandle, after_python, into_awaitable, into_future};
+use crate::bridge::{
+    LaneHandle, after_python, into_async_iterator, into_awaitable, into_future, into_stream,
+};
 use crate::lane::Lane;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
@@ -201,6 +203,78 @@ fn an_exception_comes_with_its_traceback() {
                 let trace = error.traceback(py).unwrap().format().unwrap();
                 assert!(trace.contains("in fails"), "{trace}");
             });
+        })
+    });
+}
+
+#[test]
+fn what_crosses_threads_is_send_by_type() {
+    fn is_send<T: Send>() {}
+    is_send::<crate::bridge::CoroutineFuture>();
+    is_send::<crate::bridge::RemoteFuture>();
+    is_send::<crate::bridge::PyStream>();
+}
+
+#[test]
+fn polled_on_another_thread_a_future_is_an_error_and_goes_home() {
+    let (ended, when_ended) = tokio::sync::oneshot::channel();
+    on_lane(move |py, lane| {
+        let ended = Mutex::new(Some(ended));
+        let nothing = PyCFunction::new_closure(py, None, None, |_, _| {}).unwrap();
+        let end = PyCFunction::new_closure(py, None, None, move |_, _| {
+            ended.lock().unwrap().take().map(|ended| ended.send(()));
+        })
+        .unwrap();
+        let coroutine = lane.coroutine(py, "forever", (nothing, end));
+        let future = into_future(coroutine.bind(py));
+        let other = std::thread::Builder::new().name("other".to_owned());
+        let polled = py.detach(|| {
+            other.spawn(move || future.now_or_never().map(Result::unwrap_err)).unwrap().join()
+        });
+        let error = polled.unwrap().unwrap().to_string();
+        assert!(error.contains("belongs to lane 0"), "{error}");
+        Box::pin(async move { when_ended.await.unwrap() })
+    });
+}
+
+#[test]
+fn a_panic_is_an_error_where_it_is_awaited() {
+    on_lane(|py, lane| {
+        let awaitable = into_awaitable(py, async { panic!("on purpose") }).unwrap().unbind();
+        let future = into_future(lane.coroutine(py, "awaits", (awaitable,)).bind(py));
+        Box::pin(async move {
+            let error = future.await.unwrap_err();
+            assert_eq!(error.to_string(), "RuntimeError: a Rust future panicked: on purpose");
+        })
+    });
+}
+
+#[test]
+fn futures_of_the_lanes_own_tokio_wake_the_coroutine() {
+    on_lane(|py, lane| {
+        let awaitable = into_awaitable(py, async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            Ok(Python::attach(|py| py.None()))
+        });
+        let awaitable = awaitable.unwrap().unbind();
+        let future = into_future(lane.coroutine(py, "awaits", (awaitable,)).bind(py));
+        Box::pin(async move { assert!(future.await.is_ok()) })
+    });
+}
+
+#[test]
+fn streams_go_there_and_back() {
+    on_lane(|py, _| {
+        let numbers = futures_util::stream::iter(0..3)
+            .map(|n: i64| Python::attach(|py| Ok(n.into_pyobject(py)?.into_any().unbind())));
+        let iterator = into_async_iterator(py, numbers).unwrap();
+        let back = into_stream(&iterator);
+        Box::pin(async move {
+            let found: Vec<i64> = back.map(|item| number(&item.unwrap())).collect().await;
+            assert_eq!(found, [0, 1, 2]);
         })
     });
 }

@@ -9,9 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.extensions import BUILDING, load
 
 import treadle
+from profiling.extensions import BUILDING, load
 
 FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "lane": treadle.new_event_loop,

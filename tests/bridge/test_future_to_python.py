@@ -348,7 +348,6 @@ def test_another_loop_is_refused_by_name(
     error = elsewhere()
     assert type(error) is RuntimeError
     assert "belongs to" in str(error)
-    del awaitable
     home.close()
 
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.extensions import BUILDING, build
+
+from profiling.extensions import BUILDING, build
 
 HERE = Path(__file__).parent
 FILES = ["test_future_to_python.py", "test_python_to_future.py"]

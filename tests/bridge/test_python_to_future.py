@@ -157,7 +157,7 @@ def test_the_loop_stops(
         scene = Scene(probe)
         return scene, await scene.reach(moment)
 
-    scene, held = loop.run_until_complete(start())
+    _, held = loop.run_until_complete(start())
     if moment in ("first step", "after"):
         assert held.poll() == (7,)
     else:
@@ -246,7 +246,7 @@ def test_dropping_cancels_a_future_that_is_followed(probe: ModuleType, run: Run)
 @pytest.mark.parametrize("thing", [None, 3, "text", print, iter([])])
 def test_what_cannot_be_awaited(probe: ModuleType, run: Run, thing: Any) -> None:
     async def main() -> None:
-        with pytest.raises(TypeError, match="An asyncio.Future, a coroutine or an awaitable"):
+        with pytest.raises(TypeError, match=r"An asyncio\.Future, a coroutine or an awaitable"):
             await probe.call(thing)
 
     run(main())

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.extensions import BUILDING, load
 
 import treadle
+from profiling.extensions import BUILDING, load
 
 pytestmark = pytest.mark.timeout(BUILDING)
 
@@ -37,7 +37,7 @@ def interop() -> ModuleType:
 
 async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a Tokio thread sets it
             await asyncio.sleep(0.001)
 
 

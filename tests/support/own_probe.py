@@ -4,6 +4,6 @@
 lane; without it, the probe meets lanes as it meets any event loop.
 """
 
-from support.extensions import use_probe
+from profiling.extensions import build, use_probe
 
-use_probe()
+use_probe(build("probe"))

@@ -1,8 +1,9 @@
-"""The extensions of the tests: cargo builds them for the running interpreter, then they are loaded.
+"""The extensions of the tests and of `bridge`: cargo builds them for the running interpreter.
 
-`probe` (tests/bridge/probe) uses Treadle's bridge from a library of its own, as any extension does:
-to it a lane is an event loop like others. `WITH_PROBE` runs Python code in which Treadle's native
-module is the one that the probe carries, so that the bridge finds the lane as a lane.
+`interop` (tests/interop) is built on pyo3-async-runtimes and knows nothing of Treadle. `probe`
+(tests/bridge/probe) uses Treadle's bridge from a library of its own, as any extension does: to it a
+lane is an event loop like others. It carries Treadle's native module too; after `use_probe` that is
+the one that `treadle` imports, and the probe finds the lane as a lane.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
-TESTS = Path(__file__).parents[1]
+from profiling.errors import UnavailableError
+from profiling.paths import ROOT
+
+TESTS = ROOT / "tests"
 CRATES = {"interop": TESTS / "interop", "probe": TESTS / "bridge" / "probe"}
 BUILDING = 900
 """Seconds that the first build may take; later ones only look."""
@@ -26,9 +29,12 @@ BUILDING = 900
 
 @functools.cache
 def build(name: str, *, release: bool = False) -> Path:
-    """Builds an extension, unless it is up to date, and returns the library."""
+    """Build an extension, unless it is up to date, and return the library.
+
+    Raises UnavailableError with what cargo said when it cannot.
+    """
     tag = f"{sys.implementation.cache_tag}{sys.abiflags}"
-    base = Path(os.environ.get("CARGO_TARGET_DIR", TESTS.parent / "target"))
+    base = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     environment = {
         **os.environ,
         "CARGO_TARGET_DIR": str(base / f"extensions-{tag}"),
@@ -37,25 +43,25 @@ def build(name: str, *, release: bool = False) -> Path:
     # Set for the tests of the crate itself, which embed an interpreter; it would compile all anew.
     environment.pop("RUSTFLAGS", None)
     command = ["cargo", "build", "--quiet", "--message-format=json-render-diagnostics"]
-    command += ["--manifest-path", str(CRATES[name] / "Cargo.toml"), "--locked"]
+    command += ["--manifest-path", str(CRATES[name] / "Cargo.toml")]
     command += ["--release"] if release else []
     if sys.platform == "darwin":
         environment["RUSTFLAGS"] = "-C link-arg=-undefined -C link-arg=dynamic_lookup"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"cargo could not build {name}:\n{done.stderr}")
+        raise UnavailableError(f"cargo could not build {name}:\n{done.stderr}")
     messages = [json.loads(line) for line in done.stdout.splitlines()]
     made = [m for m in messages if m.get("target", {}).get("name") == name and m.get("filenames")]
     return Path(made[-1]["filenames"][0])
 
 
 def load(name: str, *, release: bool = False) -> ModuleType:
-    """Builds an extension and imports it."""
+    """Build an extension and import it."""
     return load_library(name, build(name, release=release))
 
 
 def load_library(name: str, library: Path) -> ModuleType:
-    """Imports an extension from the library that cargo left."""
+    """Import an extension from the library that cargo left."""
     known = sys.modules.get(name)
     if known is not None:
         return known
@@ -68,14 +74,9 @@ def load_library(name: str, library: Path) -> ModuleType:
     return module
 
 
-def use_probe(*, release: bool = False) -> ModuleType:
-    """Makes the probe's native module Treadle's; before `treadle` is imported."""
+def use_probe(library: Path) -> ModuleType:
+    """Import the probe and make its native module Treadle's; before `treadle` is imported."""
     assert "treadle" not in sys.modules
-    probe = load("probe", release=release)
+    probe = load_library("probe", library)
     sys.modules["treadle._treadle"] = probe._treadle
     return probe
-
-
-def suffix() -> str:
-    """How extensions of this interpreter end."""
-    return str(sysconfig.get_config_var("EXT_SUFFIX"))
