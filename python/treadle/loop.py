@@ -12,16 +12,14 @@ import selectors
 import signal
 import sys
 import threading
-from asyncio import events, format_helpers
+from asyncio import SelectorEventLoop, base_events, events, format_helpers
 from asyncio.log import logger
 from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 from treadle._treadle import Lane as NativeLane
 from treadle._treadle import LoopCore
-
-T = TypeVar("T")
 
 
 class _Watched:
@@ -33,16 +31,24 @@ class _Watched:
     def get_map(self) -> Mapping[int, selectors.SelectorKey]:
         """What is watched, by number, as a selector shows it."""
         keys = {}
-        for fd, reads, writes in self._loop._watched():
-            mask = selectors.EVENT_READ * reads | selectors.EVENT_WRITE * writes
-            keys[fd] = selectors.SelectorKey(fd, fd, mask, None)
+        for fd, reader, writer in self._loop._watched():
+            mask = selectors.EVENT_READ * bool(reader) | selectors.EVENT_WRITE * bool(writer)
+            keys[fd] = selectors.SelectorKey(fd, fd, mask, (reader, writer))
         return keys
+
+    def get_key(self, descriptor: Any) -> selectors.SelectorKey:
+        """How `descriptor`, a number or an object that has one, is watched; else KeyError."""
+        number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+        try:
+            return self.get_map()[number]
+        except KeyError:
+            raise KeyError(f"{descriptor!r} is not registered") from None
 
     def close(self) -> None:
         """The loop closes its own descriptors."""
 
 
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on a lane.
 
     It runs on one thread at a time, any thread; open connections stay with the thread that made
@@ -51,7 +57,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def __init__(self, lane: NativeLane | None = None) -> None:
         self._lane = NativeLane(0) if lane is None else lane
-        asyncio.SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
+        SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
@@ -65,30 +71,34 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
-        asyncio.SelectorEventLoop.close(self)
+        SelectorEventLoop.close(self)
         self._close_core()
         self._lane.close()
 
     def set_debug(self, enabled: bool) -> None:
         """Turns asyncio's debug mode on or off."""
-        asyncio.SelectorEventLoop.set_debug(self, enabled)
+        SelectorEventLoop.set_debug(self, enabled)
         self._note_debug(bool(enabled))
 
     def set_task_factory(self, factory: Any) -> None:
         """Has `factory(loop, coro, **kwargs)` make the Tasks of `create_task`; None: asyncio's."""
-        asyncio.SelectorEventLoop.set_task_factory(self, factory)
+        SelectorEventLoop.set_task_factory(self, factory)
         self._note_task_factory(factory is not None)
 
     # What the native half leaves to asyncio: debug mode, and what a closed loop answers.
 
     def _create_future_elsewhere(self) -> asyncio.Future[Any]:
-        return asyncio.SelectorEventLoop.create_future(self)
+        return SelectorEventLoop.create_future(self)
 
     def _create_task_checked(self, coro: Any, **keywords: Any) -> asyncio.Task[Any]:
-        return asyncio.SelectorEventLoop.create_task(self, coro, **keywords)
+        task = SelectorEventLoop.create_task(self, coro, **keywords)
+        _forget_own_frames(task)
+        return task
 
     def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
-        return asyncio.SelectorEventLoop.call_soon(self, *args, context=context)
+        handle = SelectorEventLoop.call_soon(self, *args, context=context)
+        _forget_own_frames(handle)
+        return handle
 
     def _call_soon(self, callback: Any, args: Any, context: Any) -> Any:
         handle = events.Handle(callback, args, self, context)
@@ -104,8 +114,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._check_callback(callback, "call_soon_threadsafe")  # type: ignore[attr-defined]
         kind = getattr(events, "_ThreadSafeHandle", events.Handle)
         handle: events.Handle = kind(callback, args, self, context)
-        if handle._source_traceback:  # type: ignore[attr-defined]
-            del handle._source_traceback[-1]  # type: ignore[attr-defined]
+        _forget_own_frames(handle)
         self._add_callback(handle)
         return handle
 
@@ -116,8 +125,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._check_thread()  # type: ignore[attr-defined]
         self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
         timer = events.TimerHandle(when, callback, args, self, context)
-        if timer._source_traceback:  # type: ignore[attr-defined]
-            del timer._source_traceback[-1]  # type: ignore[attr-defined]
+        _forget_own_frames(timer)
         timer._scheduled = True  # type: ignore[attr-defined]
         self._add_timer(when, timer)
         return timer
@@ -137,7 +145,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             self._current_handle = None
         took = self.time() - started
         if took >= self.slow_callback_duration:
-            logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
+            described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+            logger.warning("Executing %s took %.3f seconds", described, took)
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
@@ -150,10 +159,14 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self.call_exception_handler(context)
 
 
-def _format_handle(handle: Any) -> str:
-    from asyncio.base_events import _format_handle as described
+_OWN_FILES = {__file__, events.__file__, base_events.__file__}
 
-    return described(handle)  # type: ignore[no-any-return]
+
+def _forget_own_frames(made: Any) -> None:
+    """Takes the loop's frames off the stack that debug mode keeps: the caller's is the last."""
+    stack = getattr(made, "_source_traceback", None)
+    while stack and stack[-1].filename in _OWN_FILES:
+        del stack[-1]
 
 
 def new_event_loop() -> EventLoop:
@@ -161,7 +174,7 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
-def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
+def run[T](main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
     """Runs `main` on a new event loop and gives its result, as `asyncio.run` does."""
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)

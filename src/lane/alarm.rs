@@ -63,8 +63,7 @@ impl Alarm {
             return Ok(false);
         }
         let now = now();
-        // Also for what is no number.
-        if !(when > now) {
+        if when.is_nan() || when <= now {
             return Ok(true);
         }
         let when = when.min(now + LONGEST_WAIT);

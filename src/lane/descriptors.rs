@@ -32,6 +32,9 @@ pub(super) enum Direction {
     Write,
 }
 
+/// A watched descriptor: its number, the handle that reads, the one that writes.
+pub(super) type Watched = (RawFd, Option<Py<Handle>>, Option<Py<Handle>>);
+
 #[derive(Default)]
 struct Watchers {
     reader: Option<Py<Handle>>,
@@ -205,11 +208,11 @@ impl Descriptors {
         Ok(found)
     }
 
-    /// The numbers that are watched, and whether for reading and for writing.
-    pub(super) fn watched(&self) -> Vec<(RawFd, bool, bool)> {
+    /// What is watched: the number, who reads, who writes.
+    pub(super) fn watched(&self, py: Python<'_>) -> Vec<Watched> {
         let table = self.table();
-        let each = table.watchers.iter();
-        each.map(|(fd, w)| (*fd, w.reader.is_some(), w.writer.is_some())).collect()
+        let handle = |handle: &Option<Py<Handle>>| handle.as_ref().map(|h| h.clone_ref(py));
+        table.watchers.iter().map(|(fd, w)| (*fd, handle(&w.reader), handle(&w.writer))).collect()
     }
 
     /// Closes the epoll and drops everything.

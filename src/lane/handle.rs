@@ -4,10 +4,12 @@
 //! business in asyncio; here it is safe from any: whoever takes the lock first, the turn or a
 //! cancellation, decides. Nothing of Python runs while it is held.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::basic::CompareOp;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -17,19 +19,44 @@ use super::loop_core::LoopCore;
 use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
+use crate::python::unique::is_alone;
 
 /// A callback that the loop will call.
 #[pyclass(frozen, subclass, weakref, module = "treadle._treadle")]
 pub struct Handle {
-    event_loop: Py<LoopCore>,
-    context: Py<PyAny>,
-    /// Empty once cancelled.
-    call: Mutex<Option<Call>>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// `None` once cancelled.
+    call: Option<Call>,
+    /// `None` only while the object waits to be used again.
+    place: Option<Place>,
 }
 
 struct Call {
     callback: Py<PyAny>,
     args: Py<PyTuple>,
+}
+
+/// Where a callback runs.
+struct Place {
+    event_loop: Py<LoopCore>,
+    context: Py<PyAny>,
+}
+
+thread_local! {
+    /// Handles that nobody else saw, to be used again: most callers of `call_soon` drop what it
+    /// gives. Filled only by a thread that runs a loop, which empties it in the end ([`forget_spares`]).
+    static SPARES: RefCell<Vec<Py<Handle>>> = const { RefCell::new(Vec::new()) };
+}
+
+const MOST_SPARES: usize = 256;
+
+/// Drops the handles that this thread keeps for use.
+pub(super) fn forget_spares() {
+    let spares = SPARES.with_borrow_mut(std::mem::take);
+    drop(spares);
 }
 
 impl Handle {
@@ -40,42 +67,91 @@ impl Handle {
         context: Bound<'_, PyAny>,
     ) -> Self {
         Self {
-            event_loop: event_loop.clone().unbind(),
-            context: context.unbind(),
-            call: Mutex::new(Some(Call { callback: callback.unbind(), args: args.unbind() })),
+            inner: Mutex::new(Inner {
+                call: Some(Call { callback: callback.unbind(), args: args.unbind() }),
+                place: Some(Place {
+                    event_loop: event_loop.clone().unbind(),
+                    context: context.unbind(),
+                }),
+            }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Call>> {
-        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The object for a handle: one that was used before, if there is one.
+    pub(super) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
+        let Some(spare) = SPARES.with_borrow_mut(Vec::pop) else {
+            return Bound::new(py, self);
+        };
+        *spare.get().lock() = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(spare.into_bound(py))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyTuple>)> {
-        self.lock().as_ref().map(|call| (call.callback.clone_ref(py), call.args.clone_ref(py)))
+        let inner = self.lock();
+        inner.call.as_ref().map(|call| (call.callback.clone_ref(py), call.args.clone_ref(py)))
+    }
+
+    fn place<R>(&self, part: impl FnOnce(&Place) -> R) -> PyResult<R> {
+        self.lock().place.as_ref().map(part).ok_or_else(|| {
+            // Only the garbage collector's view of the heap leads here.
+            PyRuntimeError::new_err("this handle waits to be used again")
+        })
     }
 
     /// Runs the callback, unless it was cancelled.
     ///
     /// # Errors
     /// What the callback raises.
-    pub(super) fn run(&self, py: Python<'_>) -> PyResult<()> {
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
         let Some((callback, args)) = self.call(py) else {
             return Ok(());
         };
-        let (callback, args) = (callback.bind(py), args.bind(py));
-        context::run(self.context.bind(py), || match args.len() {
-            0 => call_no_args(callback),
-            1 => call_one(callback, &args.get_item(0)?),
-            _ => callback.call1(args),
-        })
-        .map(drop)
+        let context = self.place(|place| place.context.clone_ref(py))?;
+        call_in(context.bind(py), callback.bind(py), args.bind(py))
     }
 
     /// Takes the callback away; whether it was there.
     pub(super) fn take(&self) -> bool {
-        let taken = self.lock().take();
+        let taken = self.lock().call.take();
         // Dropped after the lock: a destructor may run Python code that cancels again.
         taken.is_some()
+    }
+
+    /// Runs the callback of a handle that came out of the queue, and reports what it raises.
+    ///
+    /// # Errors
+    /// What ends the loop.
+    pub(super) fn run_queued(py: Python<'_>, handle: Py<Self>) -> PyResult<()> {
+        if !is_alone(py, &handle) {
+            return Self::_run(handle.bind(py));
+        }
+        // Nobody has it: it is emptied and kept, and what was in it runs.
+        let (call, place) = {
+            let mut inner = handle.get().lock();
+            (inner.call.take(), inner.place.take())
+        };
+        SPARES.with_borrow_mut(|spares| {
+            if spares.len() < MOST_SPARES {
+                spares.push(handle);
+            }
+        });
+        let (Some(call), Some(place)) = (call, place) else {
+            return Ok(());
+        };
+        let outcome = call_in(place.context.bind(py), call.callback.bind(py), call.args.bind(py));
+        match outcome {
+            Err(error) if !ends_loop(py, &error) => {
+                let event_loop = place.event_loop.clone_ref(py);
+                let handle =
+                    Self { inner: Mutex::new(Inner { call: Some(call), place: Some(place) }) };
+                report(event_loop.bind(py), &Bound::new(py, handle)?, error)
+            }
+            outcome => outcome,
+        }
     }
 
     fn describe(&self, py: Python<'_>) -> PyResult<String> {
@@ -102,8 +178,8 @@ impl Handle {
     }
 
     /// The context the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+    fn get_context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.place(|place| place.context.clone_ref(py))
     }
 
     #[getter]
@@ -122,13 +198,13 @@ impl Handle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.context.clone_ref(py)
+    fn _context(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.get_context(py)
     }
 
     #[getter]
-    fn _loop(&self, py: Python<'_>) -> Py<LoopCore> {
-        self.event_loop.clone_ref(py)
+    fn _loop(&self, py: Python<'_>) -> PyResult<Py<LoopCore>> {
+        self.place(|place| place.event_loop.clone_ref(py))
     }
 
     /// Where the handle was made: known only in debug mode, which has asyncio's own handles.
@@ -138,13 +214,11 @@ impl Handle {
     }
 
     /// Runs the callback and reports what it raises, as asyncio does.
-    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         match slf.get().run(py) {
             Err(error) if !ends_loop(py, &error) => {
-                let report = intern!(py, "_report_callback_error");
-                slf.get().event_loop.call_method1(py, report, (slf, error.into_value(py)))?;
-                Ok(())
+                report(slf.get()._loop(py)?.bind(py), slf, error)
             }
             outcome => outcome,
         }
@@ -155,15 +229,17 @@ impl Handle {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
-        visit.call(&self.context)?;
-        // The world stands still; a lock held now belongs to a thread that is inside `cancel` or
-        // `run` and keeps what it guards alive.
-        if let Ok(call) = self.call.try_lock()
-            && let Some(call) = &*call
-        {
-            visit.call(&call.callback)?;
-            visit.call(&call.args)?;
+        // The world stands still; a lock held now belongs to a thread that is inside one of the
+        // methods above and keeps what it guards alive.
+        if let Ok(inner) = self.inner.try_lock() {
+            if let Some(call) = &inner.call {
+                visit.call(&call.callback)?;
+                visit.call(&call.args)?;
+            }
+            if let Some(place) = &inner.place {
+                visit.call(&place.event_loop)?;
+                visit.call(&place.context)?;
+            }
         }
         Ok(())
     }
@@ -175,8 +251,33 @@ impl Handle {
 
 impl Handle {
     pub(super) fn is_cancelled(&self) -> bool {
-        self.lock().is_none()
+        self.lock().call.is_none()
     }
+}
+
+/// Calls `callback(*args)` in `context`.
+fn call_in(
+    context: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<()> {
+    context::run(context, || match args.len() {
+        0 => call_no_args(callback),
+        1 => call_one(callback, &args.get_item(0)?),
+        _ => callback.call1(args),
+    })
+    .map(drop)
+}
+
+/// Tells the loop's exception handler.
+fn report(
+    event_loop: &Bound<'_, LoopCore>,
+    handle: &Bound<'_, Handle>,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let name = intern!(py, "_report_callback_error");
+    event_loop.call_method1(name, (handle, error.into_value(py))).map(drop)
 }
 
 /// A callback that the loop will call at its time.
@@ -211,15 +312,16 @@ impl TimerHandle {
 #[pymethods]
 impl TimerHandle {
     /// Takes the timer out; without effect once it ran.
-    fn cancel(slf: &Bound<'_, Self>) {
+    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         let base = slf.as_super().get();
         if base.take() {
             let timer = slf.get();
             timer.cancelled.store(true, Ordering::Relaxed);
             if timer.scheduled.swap(false, Ordering::Relaxed) {
-                base.event_loop.get().note_cancelled_timer(slf.py());
+                base._loop(slf.py())?.get().note_cancelled_timer(slf.py());
             }
         }
+        Ok(())
     }
 
     /// The loop time the callback is called at, seconds.

@@ -22,7 +22,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
-use super::descriptors::{Descriptors, Direction};
+use super::descriptors::{Descriptors, Direction, Watched};
 use super::handle::{Handle, TimerHandle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
@@ -255,8 +255,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon")?;
-        let handle = Bound::new(slf.py(), handle)?;
-        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        let handle = handle.into_object(slf.py())?;
+        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 
@@ -274,8 +274,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = Bound::new(slf.py(), handle)?;
-        slf.get().ready.push(Entry::Native(handle.clone().unbind()));
+        let handle = handle.into_object(slf.py())?;
+        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 
@@ -283,7 +283,7 @@ impl LoopCore {
     #[pyo3(signature = (delay, callback, *args, context=None))]
     fn call_later<'py>(
         slf: &Bound<'py, Self>,
-        delay: Bound<'py, PyAny>,
+        delay: &Bound<'py, PyAny>,
         callback: Bound<'py, PyAny>,
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
@@ -357,9 +357,9 @@ impl LoopCore {
         self.timers.len()
     }
 
-    /// The watched descriptors: number, for reading, for writing.
-    fn _watched(&self) -> Vec<(RawFd, bool, bool)> {
-        self.descriptors.watched()
+    /// The watched descriptors: number, the handle that reads, the one that writes.
+    fn _watched(&self, py: Python<'_>) -> Vec<Watched> {
+        self.descriptors.watched(py)
     }
 
     #[pyo3(signature = (fd, callback, *args))]

@@ -108,8 +108,11 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
-            std::mem::forget(self.runtime.take());
+        let runtime = self.runtime.take();
+        if self.process == std::process::id() {
+            shut_down(runtime);
+        } else {
+            std::mem::forget(runtime);
         }
     }
 }
@@ -222,6 +225,7 @@ impl Lane {
                 runtime.block_on(turn::run(event_loop, core))
             }
         };
+        handle::forget_spares();
         local.core.replace(None);
         let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
@@ -259,9 +263,16 @@ impl Lane {
                 .try_borrow_mut()
                 .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
                 .take();
-            drop(runtime);
+            shut_down(runtime);
         }
         Ok(())
+    }
+}
+
+/// Drops a runtime, also inside another one: a coroutine may close a loop that is not its own.
+fn shut_down(runtime: Option<LocalRuntime>) {
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
     }
 }
 

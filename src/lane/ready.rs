@@ -19,7 +19,9 @@ use super::handle::Handle;
 
 /// A callback that waits.
 pub(super) enum Entry {
-    /// One of ours.
+    /// A handle of `call_soon`, which is done when it has run.
+    Once(Py<Handle>),
+    /// A timer, or the handle of a watched descriptor.
     Native(Py<Handle>),
     /// asyncio's own: the loop is in debug mode, or inherited code made it.
     Foreign(Py<PyAny>),
@@ -119,7 +121,7 @@ impl Ready {
         if let Ok(queue) = self.queue.try_lock() {
             for entry in &*queue {
                 match entry {
-                    Entry::Native(handle) => visit.call(handle)?,
+                    Entry::Once(handle) | Entry::Native(handle) => visit.call(handle)?,
                     Entry::Foreign(handle) => visit.call(handle)?,
                 }
             }

@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 
 use super::LaneCore;
 use super::alarm::{self, Alarm};
+use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::ready::Entry;
 use crate::python::fd::{Watched, watch_owned};
@@ -114,12 +115,8 @@ impl LoopDriver {
 fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
-        Entry::Native(handle) => match handle.get().run(py) {
-            Err(error) if !ends_loop(py, &error) => event_loop
-                .call_method1(intern!(py, "_report_callback_error"), (handle, error.into_value(py)))
-                .map(drop),
-            outcome => outcome,
-        },
+        Entry::Once(handle) => Handle::run_queued(py, handle),
+        Entry::Native(handle) => Handle::_run(handle.bind(py)),
         Entry::Foreign(handle) => {
             event_loop.call_method1(intern!(py, "_run_handle"), (handle,)).map(drop)
         }

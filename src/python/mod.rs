@@ -9,6 +9,7 @@
 //! * [`coroutine`] steps a coroutine;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
+//! * [`unique`] says when an object can be used again;
 //! * [`fd`] takes over a file descriptor handed in from Python.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
@@ -19,3 +20,4 @@ pub mod error;
 pub mod fd;
 pub mod lane_bound;
 pub mod park;
+pub mod unique;

@@ -1,0 +1,36 @@
+//! Whether an object can be used again for something else.
+
+use pyo3::PyClass;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// Whether `object` is the only reference to its object, weak ones included.
+///
+/// On the free-threaded build only the thread that made the object is told so.
+pub fn is_alone<T: PyClass>(_py: Python<'_>, object: &Py<T>) -> bool {
+    let object = object.as_ptr();
+    is_only_reference(object) && !has_weak_references(object)
+}
+
+#[cfg(Py_3_14)]
+fn is_only_reference(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: a live object (the caller holds a reference), and the thread is attached.
+    unsafe { ffi::PyUnstable_Object_IsUniquelyReferenced(object) != 0 }
+}
+
+/// Free threading is supported from 3.14 on: here the interpreter's lock guards the count.
+#[cfg(not(Py_3_14))]
+fn is_only_reference(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: a live object (the caller holds a reference), and the thread is attached.
+    unsafe { ffi::Py_REFCNT(object) == 1 }
+}
+
+fn has_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: a live object. Its type says where the head of the list of its weak references is,
+    // and 0 or less that it has none of its own there. Nobody else holds a reference (it was asked
+    // before), so nobody can make a weak one meanwhile.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        offset > 0 && !object.byte_offset(offset).cast::<*mut ffi::PyObject>().read().is_null()
+    }
+}

@@ -1,0 +1,71 @@
+"""Nobody starves on the event loop.
+
+Each body runs on asyncio's loop as well, unless it is about ours: what holds is its behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from support.loops import Run, pair
+
+
+class Busy:
+    """A chain of callbacks without end, each adding the next."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._on = True
+        self.turns = 0
+        self._again()
+
+    def _again(self) -> None:
+        self.turns += 1
+        if self._on:
+            self._loop.call_soon(self._again)
+
+    def stop(self) -> None:
+        self._on = False
+
+
+def test_a_busy_chain_of_callbacks_does_not_starve_descriptors_timers_or_threads(
+    run: Run,
+) -> None:
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        busy = Busy(loop)
+        with pair() as (here, there):
+            readable = loop.create_future()
+            loop.add_reader(
+                here, lambda: (loop.remove_reader(here), readable.set_result(here.recv(1)))
+            )
+            there.send(b"x")
+            seen: list[object] = [await readable]
+        await asyncio.sleep(0.001)
+        seen.append("timer")
+        seen.append(await asyncio.to_thread(lambda: "thread"))
+        busy.stop()
+        return seen
+
+    assert run(main) == [b"x", "timer", "thread"]
+
+
+def test_a_busy_descriptor_does_not_starve_callbacks_or_timers(run: Run) -> None:
+    async def main() -> bool:
+        loop = asyncio.get_running_loop()
+        with pair() as (here, there):
+            calls = 0
+
+            def read() -> None:
+                nonlocal calls
+                calls += 1
+
+            there.send(b"x")
+            loop.add_reader(here, read)  # never reads: always ready
+            for _ in range(100):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+            loop.remove_reader(here)
+            return calls > 1
+
+    assert run(main) is True

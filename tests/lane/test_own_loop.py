@@ -1,0 +1,154 @@
+"""What only our event loop promises.
+
+Each body runs on asyncio's loop as well, unless it is about ours: what holds is its behaviour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import warnings
+import weakref
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.loops import OwnThread, open_descriptors
+
+from treadle import EventLoop
+
+
+def test_a_loop_may_move_to_another_thread_between_two_runs(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+    before = open_descriptors()
+    ran_on = []
+
+    async def main() -> None:
+        ran_on.append(threading.get_ident())
+        await asyncio.sleep(0.001)
+
+    try:
+        for _ in range(3):
+            on_thread(lambda: loop.run_until_complete(main()))
+        assert threading.get_ident() not in ran_on
+        assert open_descriptors() == before  # no runtime is left behind on a thread that ended
+        loop.run_until_complete(main())
+        on_thread(lambda: loop.run_until_complete(main()))
+    finally:
+        loop.close()
+    assert len(ran_on) == 5
+
+
+def test_a_loop_runs_on_one_thread_at_a_time(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+
+    async def main() -> None:
+        def other() -> None:
+            with pytest.raises(RuntimeError, match="already running"):
+                loop.run_forever()
+
+        await asyncio.to_thread(other)
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_loop_that_was_not_closed_says_so_and_goes() -> None:
+    before = open_descriptors()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop = EventLoop()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.call_later(1000, print)
+        loop.call_soon(print, loop)
+        gone = weakref.ref(loop)
+        del loop
+        gc.collect()
+        said = [str(warning.message) for warning in caught]
+        caught.clear()  # a warning keeps what it is about
+        gc.collect()
+    assert any("unclosed event loop" in message for message in said)
+    assert gone() is None
+    assert open_descriptors() == before
+
+
+def test_a_closed_loop_does_not_run_again(on_thread: OwnThread) -> None:
+    def thread() -> str:
+        loop = EventLoop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        loop.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.run_forever()
+        return "refused"
+
+    assert on_thread(thread) == "refused"
+
+
+def test_a_loop_cannot_be_run_inside_itself_or_closed_while_it_runs(on_thread: OwnThread) -> None:
+    def thread() -> int:
+        loop = EventLoop()
+
+        async def main() -> int:
+            for wrong in (loop.run_forever, loop.close):
+                with pytest.raises(RuntimeError):
+                    wrong()
+            await asyncio.sleep(0.001)
+            return 7
+
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    assert on_thread(thread) == 7
+
+
+def test_many_loops_one_after_the_other_leave_no_descriptors(on_thread: OwnThread) -> None:
+    def thread() -> None:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(asyncio.sleep(0))
+
+    on_thread(thread)
+    before = open_descriptors()
+    for _ in range(50):
+        on_thread(thread)
+    assert open_descriptors() <= before
+
+
+def test_loops_on_four_threads_run_side_by_side() -> None:
+    met = threading.Barrier(4, timeout=10)
+
+    async def main() -> int:
+        await asyncio.to_thread(met.wait)
+        await asyncio.gather(*(asyncio.sleep(0.0001 * n) for n in range(50)))
+        return threading.get_ident()
+
+    def thread() -> int:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            return runner.run(main())
+
+    with ThreadPoolExecutor(4) as pool:
+        threads = {future.result(20) for future in [pool.submit(thread) for _ in range(4)]}
+    assert len(threads) == 4
+
+
+def test_other_threads_run_while_the_lane_sleeps(on_thread: OwnThread) -> None:
+    """With the GIL, a lane that slept attached would stop every other thread."""
+    counted: list[int] = []
+
+    async def main() -> Awaitable[None] | None:
+        worker = asyncio.to_thread(lambda: counted.extend(range(100_000)))
+        await asyncio.gather(worker, asyncio.sleep(0.001))
+        return None
+
+    def thread() -> None:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            runner.run(main())
+
+    on_thread(thread)
+    assert len(counted) == 100_000
