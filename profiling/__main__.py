@@ -1,4 +1,4 @@
-"""`python -m profiling`: `compare` measures servers, `loops` event loops; `report` shows a result."""
+"""`python -m profiling`: `compare`, `loops` and `bridge` measure; `report` shows a result."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from profiling import chart, report, results
+from profiling import bridge, chart, report, results
 from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
@@ -24,6 +24,7 @@ _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
 _LOOP_SECONDS = 2.0
 _QUICK_SECONDS = 0.6
+_BRIDGE_ROUNDS = 7
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
 
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _compare(_options(words, parser), words.chart)
         elif words.command == "loops":
             _loops(words, parser)
+        elif words.command == "bridge":
+            _bridge(words)
         else:
             _report(words.file, words.chart)
     except ComparisonError as error:
@@ -73,6 +76,14 @@ def _loops(words: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         Console(),
     )
     print(loops_table.document(result), end="")
+
+
+def _bridge(words: argparse.Namespace) -> None:
+    rounds: int = words.rounds or (1 if words.quick else _BRIDGE_ROUNDS)
+    console = Console()
+    result = bridge.measure(rounds, words.quick, console)
+    console.say(f"saved in {bridge.save(result, words.output)}")
+    print(bridge.report(result), end="")
 
 
 def _report(file: Path | None, picture: Path | None) -> None:
@@ -138,6 +149,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", type=_scenarios, metavar="A,B", help=f"of {_listed(s.name for s in SCENARIOS)}")
     add("--rounds", type=_positive, metavar="N", help="rounds, 3 or more (default 3)")
     add("--seconds", type=float, metavar="S", help=f"of each measurement ({_LOOP_SECONDS:g})")
+    add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
+    crossing = commands.add_parser("bridge", help="measure the bridge beside pyo3-async-runtimes")
+    add = crossing.add_argument
+    add("--quick", action="store_true", help="one short round: does it work?")
+    add("--rounds", type=_positive, metavar="N", help=f"rounds (default {_BRIDGE_ROUNDS})")
     add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
     showing = commands.add_parser("report", help="show a result as Markdown")
     showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")

@@ -32,9 +32,11 @@ mod tests;
 
 use pyo3::prelude::*;
 
+pub use _treadle as native;
+
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
-mod _treadle {
+pub mod _treadle {
     use pyo3::prelude::*;
 
     #[pymodule_export]

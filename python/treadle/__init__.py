@@ -30,9 +30,11 @@ from treadle.exceptions import (
     StartupError,
     TreadleError,
 )
+from treadle.joining import JoinHandle
 from treadle.lane import Lane
 from treadle.loop import EventLoop, new_event_loop, run
 from treadle.params import Body, Cookie, Header, Query
+from treadle.pool import LoopPool
 from treadle.routing import Router
 
 __all__ = [
@@ -47,7 +49,9 @@ __all__ = [
     "Header",
     "Headers",
     "JSONResponse",
+    "JoinHandle",
     "Lane",
+    "LoopPool",
     "Query",
     "QueryParams",
     "RedirectResponse",

@@ -106,7 +106,6 @@ pub enum BodyState {
 }
 
 struct Lane {
-    event_loop: Py<PyAny>,
     body: Rc<RefCell<BodyState>>,
 }
 
@@ -130,17 +129,11 @@ pub struct Request {
 impl Request {
     /// A request on the calling thread's lane.
     #[allow(clippy::too_many_arguments, reason = "one constructor, called in one place")]
-    pub fn new(
-        head: Arc<RequestHead>,
-        body: BodyState,
-        event_loop: Py<PyAny>,
-        app: Py<PyAny>,
-        lane: Py<PyAny>,
-    ) -> Self {
+    pub fn new(head: Arc<RequestHead>, body: BodyState, app: Py<PyAny>, lane: Py<PyAny>) -> Self {
         let body = Rc::new(RefCell::new(body));
         Self {
             head,
-            lane: LaneBound::new(Lane { event_loop, body }),
+            lane: LaneBound::new(Lane { body }),
             app,
             lane_face: lane,
             headers: PyOnceLock::new(),
@@ -189,7 +182,7 @@ impl Request {
     ) -> PyResult<Bound<'py, PyAny>> {
         let lane = self.lane()?;
         let body = lane.body.clone();
-        into_awaitable(py, lane.event_loop.bind(py), async move {
+        into_awaitable(py, async move {
             let mut unread = match body.replace(BodyState::Taken) {
                 BodyState::Unread(unread) => unread,
                 BodyState::Bytes(bytes) => {
@@ -365,7 +358,7 @@ impl Request {
     }
 
     /// Async iterator over the body's chunks (bytes), as they come; at most the body limit.
-    fn stream(&self, py: Python<'_>) -> PyResult<BodyStream> {
+    fn stream(&self) -> PyResult<BodyStream> {
         let lane = self.lane()?;
         let taken = lane.body.replace(BodyState::Taken);
         let (next, kept) = match taken {
@@ -383,7 +376,6 @@ impl Request {
         lane.body.replace(next);
         Ok(BodyStream {
             lane: LaneBound::new(StreamLane {
-                event_loop: lane.event_loop.clone_ref(py),
                 body: lane.body.clone(),
                 kept: Rc::new(RefCell::new(kept)),
             }),
@@ -406,7 +398,6 @@ fn bad_request(py: Python<'_>, detail: &str) -> PyErr {
 }
 
 struct StreamLane {
-    event_loop: Py<PyAny>,
     /// The request's own, so that it is given up with the answer.
     body: Rc<RefCell<BodyState>>,
     /// The whole body, where it was read before.
@@ -430,7 +421,7 @@ impl BodyStream {
             PyRuntimeError::new_err("the body of a request can be read on its own lane only")
         })?;
         let (body, kept) = (lane.body.clone(), lane.kept.clone());
-        into_awaitable(py, lane.event_loop.bind(py), async move {
+        into_awaitable(py, async move {
             let bytes =
                 |data: &Bytes| Ok(Python::attach(|py| PyBytes::new(py, data).into_any().unbind()));
             if let Some(whole) = kept.take().filter(|whole| !whole.is_empty()) {

@@ -1,24 +1,40 @@
 //! Coroutine to Rust future, Rust future to awaitable.
 //!
+//! | from | to | by |
+//! |---|---|---|
+//! | anything Python awaits | a future on the same thread | [`into_future`] |
+//! | the same | a future on any thread | [`LaneHandle::into_future`], [`LaneHandle::spawn`] |
+//! | a Rust future | an awaitable | [`into_awaitable`] |
+//! | a Rust future | a Task that runs at once | [`spawn`] |
+//! | an asynchronous iterator | a [`Stream`](futures_util::Stream) | [`into_stream`] |
+//! | a stream | an asynchronous iterator | [`into_async_iterator`] |
+//!
+//! In every direction dropping one side cancels the other, `ContextVar`s are those of the code that
+//! made the call, exceptions keep their traceback, and a panic is a `RuntimeError` in the coroutine
+//! that awaits: the lane lives on.
+//!
 //! # Who owns what
 //!
-//! A coroutine always runs inside a real `asyncio.Task`, made by [`TaskFactory`] on the lane's own
-//! thread with `eager_start=True`: the first step is taken before the call returns, and
-//! `current_task()` is right from the first line. The Task steps a [`Driver`], a coroutine object
-//! of ours that forwards every step to the user's coroutine and reports its outcome to a
-//! [`Completion`] the moment it is known, inside the Task: no done-callback, no extra turn.
+//! Each loop has a [`Home`] on its thread. A lane's home is entered while its loop runs; any other
+//! asyncio loop is given one when it first meets the bridge, so everything here works on those too,
+//! at the price of a `call_soon_threadsafe` for a wake-up.
 //!
-//! * The Task owns the `Driver`, the `Driver` owns the coroutine and the `Completion`.
+//! A coroutine always runs inside a real Task, made by [`TaskFactory`] on the lane's own thread: the
+//! first step is taken before the call returns, `current_task()` is right from the first line, and
+//! the outcome is reported to a [`Completion`] the moment it is known, inside the Task: no
+//! done-callback, no extra turn.
+//!
+//! * The Task owns the coroutine and the `Completion`.
 //! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
 //!   `Completion` fills. Dropping it cancels the Task.
-//! * A Rust future awaited from Python ([`into_awaitable`]) is owned by a Tokio task of the lane;
-//!   the `asyncio.Future` that stands for it owns the abort handle: cancelling it drops the Rust
-//!   future.
+//! * A Rust future awaited from Python is owned by its awaitable and polled by the awaiting Task
+//!   ([`RustAwaitable`]).
 //!
 //! # Threads
 //!
-//! Everything here lives on one lane. What Python objects carry of it sits in a `LaneBound`, so a
-//! reference on another thread (a debugger, the garbage collector) reaches nothing.
+//! What belongs to a lane is reached on its thread only. Objects that may travel carry it in a box
+//! that refuses other threads and goes home to be dropped (`homebound`). Other threads put letters
+//! into the home's [`Mailbox`]; a lane that is awake finds them without a system call.
 //!
 //! # Races that end well
 //!
@@ -26,15 +42,27 @@
 //!   discarded.
 //! * The Task is cancelled while its coroutine finishes: whichever the coroutine reports first
 //!   counts; a slot is filled once.
-//! * The loop is closed before a Rust future completes: its Tokio task was dropped with the
-//!   runtime, nothing is called.
+//! * The loop is closed before a Rust future completes: its wake-up is refused, nothing is called.
+//! * The interpreter goes down: a thread that is not a lane's does not attach any more, and what it
+//!   had to say is dropped.
 
 mod awaitable;
 mod driver;
 mod future;
-mod turn;
+mod home;
+mod homebound;
+mod mailbox;
+mod remote;
+mod signal;
+mod spawn;
+mod start;
+mod stream;
 
-pub use awaitable::{Immediate, into_awaitable};
+pub use awaitable::{RustAwaitable, into_awaitable};
 pub use driver::{Completion, Driver, Next, TaskFactory};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
-pub use turn::after_python;
+pub use home::{AtHome, Home, after_python, thread_name};
+pub use mailbox::Mailbox;
+pub use remote::{LaneHandle, RemoteFuture};
+pub use spawn::spawn;
+pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};

@@ -93,7 +93,7 @@ impl Call {
     ) -> PyResult<Py<PyAny>> {
         let (sender, body) = channel();
         let outlet = Outlet::new(sender);
-        let sink = Py::new(py, Sink::new(self.dispatcher.core.clone(), outlet.clone()))?;
+        let sink = Py::new(py, Sink::new(outlet.clone()))?;
         let pump = self.dispatcher.face.pump.call1(py, (iterator, sink))?;
         self.outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);

@@ -287,7 +287,6 @@ impl Dispatcher {
         let request = Request::new(
             head.clone(),
             body,
-            self.core.tasks.event_loop().clone_ref(py),
             self.face.app.clone_ref(py),
             self.face.lane.clone_ref(py),
         );

@@ -19,7 +19,6 @@ use tokio::task::AbortHandle;
 
 use crate::bridge::{after_python, cancel, into_awaitable};
 use crate::http::StreamSender;
-use crate::lane::LaneCore;
 use crate::python::lane_bound::LaneBound;
 
 static DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -116,12 +115,12 @@ impl Drop for State {
 /// What the pump sends chunks to.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Sink {
-    lane: LaneBound<(Rc<LaneCore>, Outlet)>,
+    lane: LaneBound<Outlet>,
 }
 
 impl Sink {
-    pub(super) fn new(core: Rc<LaneCore>, outlet: Outlet) -> Self {
-        Self { lane: LaneBound::new((core, outlet)) }
+    pub(super) fn new(outlet: Outlet) -> Self {
+        Self { lane: LaneBound::new(outlet) }
     }
 }
 
@@ -129,7 +128,7 @@ impl Sink {
 impl Sink {
     /// Awaitable: passes a chunk on when the client has taken the one before.
     fn send<'py>(&self, py: Python<'py>, chunk: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let Some((core, outlet)) = self.lane.get() else {
+        let Some(outlet) = self.lane.get() else {
             return Err(PyRuntimeError::new_err("a response is sent on its own lane only"));
         };
         let bytes = if let Ok(bytes) = chunk.cast::<PyBytes>() {
@@ -143,7 +142,7 @@ impl Sink {
             )));
         };
         let outlet = outlet.clone();
-        into_awaitable(py, core.event_loop(py), async move {
+        into_awaitable(py, async move {
             if outlet.send(bytes).await {
                 Ok(Python::attach(|py| py.None()))
             } else {

@@ -144,12 +144,12 @@ impl Handle {
         let (Some(call), Some(place)) = (call, place) else {
             return Ok(());
         };
-        let outcome =
-            call_in(place.context.bind(py), call.callback.bind(py), call.args.bind(py));
+        let outcome = call_in(place.context.bind(py), call.callback.bind(py), call.args.bind(py));
         match outcome {
             Err(error) if !ends_loop(py, &error) => {
                 let event_loop = place.event_loop.clone_ref(py);
-                let handle = Self { inner: Mutex::new(Inner { call: Some(call), place: Some(place) }) };
+                let handle =
+                    Self { inner: Mutex::new(Inner { call: Some(call), place: Some(place) }) };
                 report(event_loop.bind(py), &Bound::new(py, handle)?, error)
             }
             outcome => outcome,

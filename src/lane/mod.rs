@@ -9,8 +9,7 @@
 //!    ([`crate::python::park`]).
 //! 2. Sockets are ready: connection tasks are polled, handlers are called in place.
 //! 3. What Python code scheduled (`call_soon`, a Task's wake-up) lies in the loop's ready queue;
-//!    the turn was woken ([`crate::bridge::after_python`]) and stands behind the connections in
-//!    Tokio's queue, so one turn serves what all of them left.
+//!    the turn was woken by that and stands behind the connections in Tokio's queue, so one turn serves what all of them left.
 //! 4. The turn runs the callbacks that were ready when it began, due timers and ready file
 //!    descriptors. Callbacks added meanwhile wait for the next turn, and between two turns Tokio
 //!    polls its sockets: neither side starves the other.
@@ -27,7 +26,7 @@
 //!
 //! A `Lane` can be made and held anywhere. The runtime is made by the thread that runs the loop and
 //! can be reached and dropped only there ([`LaneBound`]). Other threads hold only what wakes the
-//! turn ([`remote`], [`ready`]). A loop that moves to another thread between two runs gets a new
+//! turn ([`Mailbox`], [`ready`]). A loop that moves to another thread between two runs gets a new
 //! runtime there; on the main thread the runtime is kept for the next run, elsewhere it ends with
 //! the run unless connections are left in it.
 //!
@@ -44,7 +43,6 @@ mod descriptors;
 mod handle;
 mod loop_core;
 mod ready;
-mod remote;
 mod timers;
 mod turn;
 
@@ -56,15 +54,14 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
-use crate::bridge::TaskFactory;
+pub use crate::bridge::LaneHandle;
+use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
 pub use handle::{Handle, RemoteHandle, TimerHandle};
 pub use loop_core::LoopCore;
-pub use remote::LaneHandle;
-use remote::Remote;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -72,8 +69,10 @@ pub struct Lane {
     index: usize,
     /// What the thread that runs the loop has made of it.
     local: Mutex<Option<Arc<LaneBound<Local>>>>,
-    /// Wakes the turn from any thread.
-    remote: Arc<Remote>,
+    /// What the bridge keeps on that thread; from run to run, until the lane is closed.
+    home: Mutex<Option<Arc<LaneBound<Rc<Home>>>>>,
+    /// The way in from other threads.
+    mailbox: Arc<Mailbox>,
 }
 
 /// The part of a lane that belongs to its thread.
@@ -85,11 +84,19 @@ struct Local {
 }
 
 impl Local {
-    fn new() -> PyResult<Self> {
+    fn new(mailbox: &Arc<Mailbox>) -> PyResult<Self> {
+        let (going, coming) = (mailbox.clone(), mailbox.clone());
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .on_thread_park(on_park)
-            .on_thread_unpark(on_unpark)
+            .on_thread_park(move || {
+                if !going.before_sleep() {
+                    on_park();
+                }
+            })
+            .on_thread_unpark(move || {
+                on_unpark();
+                coming.after_sleep();
+            })
             .build_local(LocalOptions::default())?;
         Ok(Self {
             runtime: RefCell::new(Some(runtime)),
@@ -115,7 +122,9 @@ pub struct LaneCore {
     /// Position of the lane in its pool.
     pub index: usize,
     /// Starts Tasks on the lane's loop.
-    pub tasks: TaskFactory,
+    pub tasks: Rc<TaskFactory>,
+    /// What the bridge keeps on this lane.
+    pub home: Rc<Home>,
     /// Handler Tasks that have not ended.
     pub running: Cell<usize>,
 }
@@ -139,15 +148,26 @@ impl Lane {
         {
             return Ok(local.clone());
         }
-        let fresh = Arc::new(LaneBound::new(Local::new()?));
+        let fresh = Arc::new(LaneBound::new(Local::new(&self.mailbox)?));
         let former = self.local().replace(fresh.clone());
         drop(former);
         Ok(fresh)
     }
 
+    /// The calling thread's home; made here if the loop ran on another thread before.
+    fn home_here(&self) -> Rc<Home> {
+        let mut slot = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(home) = slot.as_ref().and_then(|home| home.get()) {
+            return home.clone();
+        }
+        let home = Home::new(self.mailbox.clone());
+        *slot = Some(Arc::new(LaneBound::new(home.clone())));
+        home
+    }
+
     /// The lane as other threads reach it.
     pub fn handle(&self) -> LaneHandle {
-        LaneHandle { index: self.index, remote: self.remote.clone() }
+        LaneHandle::new(self.mailbox.clone())
     }
 
     /// The core, on the lane's thread while its loop runs.
@@ -176,7 +196,8 @@ impl Lane {
 impl Lane {
     #[new]
     fn new(index: usize) -> Self {
-        Self { index, local: Mutex::new(None), remote: Arc::default() }
+        let mailbox = Mailbox::new(format!("lane {index}"));
+        Self { index, local: Mutex::new(None), home: Mutex::new(None), mailbox }
     }
 
     /// Position in the pool, from 0.
@@ -192,37 +213,47 @@ impl Lane {
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let core = Rc::new(LaneCore {
-            index: self.index,
-            tasks: TaskFactory::new(event_loop)?,
-            running: Cell::new(0),
-        });
+        let tasks = Rc::new(TaskFactory::new(event_loop)?);
+        let home = self.home_here();
+        let _at_home = home.enter(py, tasks.clone())?;
+        let core = Rc::new(LaneCore { index: self.index, tasks, home, running: Cell::new(0) });
         local.core.replace(Some(core.clone()));
         let outcome = match &*runtime {
             None => Err(closing(self.index)),
             Some(runtime) => {
                 let _parks_detach = ParkDetached::enter(py);
-                runtime.block_on(turn::run(event_loop, self.remote.clone(), core))
+                runtime.block_on(turn::run(event_loop, core))
             }
         };
-        self.remote.end();
         handle::forget_spares();
         local.core.replace(None);
         let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
         if !keep && is_empty {
-            self.close()?;
+            self.close_runtime()?;
         }
         outcome
     }
 
     /// Wakes the loop's turn; from any thread.
     fn wake(&self) {
-        self.remote.wake();
+        self.mailbox.wake();
     }
 
     /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
+        self.close_runtime()?;
+        let home = self.home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match home.as_ref().and_then(|home| home.get()) {
+            Some(home) => home.close(),
+            None => self.mailbox.shut(),
+        }
+        Ok(())
+    }
+}
+
+impl Lane {
+    fn close_runtime(&self) -> PyResult<()> {
         let Some(bound) = self.local().take() else {
             return Ok(());
         };

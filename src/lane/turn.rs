@@ -3,13 +3,13 @@
 //! It is spawned for each `run_forever` and ends with it, on the loop's thread. The queues belong to
 //! the loop ([`LoopCore`]); the turn owns what watches for it: the descriptor of the loop's epoll,
 //! and the alarm. Who wakes it: a callback that is pushed, from any thread; a timer that is nearer
-//! than the others; the two descriptors; work from other Rust threads ([`Remote`]).
+//! than the others; the two descriptors; what other threads or Rust futures have for it
+//! ([`Home`](crate::bridge::Home)).
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,6 @@ use super::alarm::{self, Alarm};
 use super::handle::{Handle, RemoteHandle};
 use super::loop_core::LoopCore;
 use super::ready::Entry;
-use super::remote::Remote;
 use crate::python::fd::{Watched, watch_owned};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
@@ -33,14 +32,9 @@ const LONGEST_TURN: Duration = Duration::from_micros(50);
 const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 
 /// Drives `event_loop` until it is stopped.
-pub(super) async fn run(
-    event_loop: &Bound<'_, LoopCore>,
-    remote: Arc<Remote>,
-    core: Rc<LaneCore>,
-) -> PyResult<()> {
+pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) -> PyResult<()> {
     let driver = LoopDriver {
         event_loop: event_loop.clone().unbind(),
-        remote,
         core,
         fd: watch_owned(event_loop.get().descriptors.share()?)?,
         fd_pending: true,
@@ -56,7 +50,6 @@ pub(super) async fn run(
 
 struct LoopDriver {
     event_loop: Py<LoopCore>,
-    remote: Arc<Remote>,
     core: Rc<LaneCore>,
     /// Readable when a watched descriptor is ready.
     fd: Watched,
@@ -87,6 +80,7 @@ impl LoopDriver {
         }
         let began = Instant::now();
         for round in 1_u32.. {
+            self.core.home.open_mail(py);
             // Callbacks that these add wait for the next round.
             core.ready.take(&mut self.batch);
             if self.batch.is_empty() {
@@ -142,9 +136,7 @@ impl Future for LoopDriver {
         let this = self.get_mut();
         let turn = Python::attach(|py| {
             this.event_loop.get().ready.begin_turn(cx.waker());
-            for errand in this.remote.begin(cx.waker()) {
-                errand(py, &this.core);
-            }
+            this.core.home.begin_turn(cx.waker());
             this.turn(py, cx)
         });
         match turn {

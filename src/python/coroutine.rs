@@ -1,8 +1,10 @@
 //! Stepping a coroutine without raising `StopIteration`.
 
+use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::call::call_one;
 use super::error::take;
 
 /// What one step of a coroutine produced.
@@ -40,4 +42,15 @@ pub fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> St
 pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: a type check of a live object.
     unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
+/// The `StopIteration` with which an iterator returns `value`.
+pub fn returned(value: &Bound<'_, PyAny>) -> PyErr {
+    // Made as an object at once: given as an argument, a value that is a tuple would be unpacked,
+    // and PyO3 would make the exception only after it had boxed the argument.
+    let class = value.py().get_type::<PyStopIteration>();
+    match call_one(class.as_any(), value) {
+        Ok(raised) => PyErr::from_value(raised),
+        Err(error) => error,
+    }
 }

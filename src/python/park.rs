@@ -58,3 +58,10 @@ pub fn on_unpark() {
         unsafe { ffi::PyEval_RestoreThread(state) }
     }
 }
+
+/// Whether the calling thread is a lane's, detached for its sleep: no Python object may be touched
+/// or dropped, whatever PyO3's attach count says.
+pub fn is_parked() -> bool {
+    // A thread whose locals are gone is no lane at work.
+    SAVED.try_with(|saved| !saved.get().is_null()).unwrap_or(false)
+}

@@ -161,7 +161,7 @@ impl LaneServer {
         self.stop.stop();
         drop(self.take_link());
         let accepting = inner.accepting.take();
-        into_awaitable(py, inner.core.event_loop(py), async move {
+        into_awaitable(py, async move {
             join_all(accepting).await;
             Ok(Python::attach(|py| py.None()))
         })
@@ -177,7 +177,7 @@ impl LaneServer {
     fn wait_idle<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner()?;
         let empty = inner.http.wait_empty();
-        into_awaitable(py, inner.core.event_loop(py), async move {
+        into_awaitable(py, async move {
             empty.await;
             Ok(Python::attach(|py| py.None()))
         })

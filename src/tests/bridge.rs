@@ -4,9 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Once, mpsc};
 
-use crate::bridge::{TaskFactory, after_python, into_awaitable, into_future};
-use crate::lane::{Lane, LaneHandle};
-use futures_util::FutureExt;
+use crate::bridge::{
+    LaneHandle, after_python, into_async_iterator, into_awaitable, into_future, into_stream,
+};
+use crate::lane::Lane;
+use futures_util::{FutureExt, StreamExt};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
@@ -91,8 +93,6 @@ type Work<R> = Pin<Box<dyn Future<Output = R>>>;
 
 /// What a test has on its lane.
 struct OnLane {
-    tasks: TaskFactory,
-    event_loop: Py<PyAny>,
     coroutines: Py<PyModule>,
 }
 
@@ -131,11 +131,7 @@ fn with_lane<R: Send + 'static>(
             let target = event_loop.clone().unbind();
             let start = PyCFunction::new_closure(py, None, None, move |args, _| {
                 let py = args.py();
-                let on_lane = OnLane {
-                    tasks: TaskFactory::new(target.bind(py)).unwrap(),
-                    event_loop: target.clone_ref(py),
-                    coroutines: coroutines(py).unbind(),
-                };
+                let on_lane = OnLane { coroutines: coroutines(py).unbind() };
                 let work = (body.lock().unwrap().take().unwrap())(py, on_lane);
                 let (slot, target) = (slot.clone(), target.clone_ref(py));
                 tokio::task::spawn_local(async move {
@@ -168,7 +164,7 @@ fn number(value: &Py<PyAny>) -> i64 {
 fn a_coroutine_that_never_suspends_is_ready_at_once() {
     let ready = on_lane(|py, lane| {
         let coroutine = lane.coroutine(py, "value", (7,));
-        let future = into_future(py, &lane.tasks, coroutine).unwrap();
+        let future = into_future(coroutine.bind(py));
         let outcome = future.now_or_never().map(|outcome| number(&outcome.unwrap()));
         Box::pin(async move { outcome })
     });
@@ -178,7 +174,7 @@ fn a_coroutine_that_never_suspends_is_ready_at_once() {
 #[test]
 fn a_coroutine_that_suspends_resolves_later() {
     let value = on_lane(|py, lane| {
-        let future = into_future(py, &lane.tasks, lane.coroutine(py, "later", (8,))).unwrap();
+        let future = into_future(lane.coroutine(py, "later", (8,)).bind(py));
         Box::pin(async move { number(&future.await.unwrap()) })
     });
     assert_eq!(value, 8);
@@ -187,7 +183,7 @@ fn a_coroutine_that_suspends_resolves_later() {
 #[test]
 fn the_current_task_is_the_same_before_and_after_a_suspension() {
     let same = on_lane(|py, lane| {
-        let future = into_future(py, &lane.tasks, lane.coroutine(py, "current", ())).unwrap();
+        let future = into_future(lane.coroutine(py, "current", ()).bind(py));
         Box::pin(async move {
             let same = future.await.unwrap();
             Python::attach(|py| same.extract::<bool>(py).unwrap())
@@ -199,7 +195,7 @@ fn the_current_task_is_the_same_before_and_after_a_suspension() {
 #[test]
 fn an_exception_comes_with_its_traceback() {
     on_lane(|py, lane| {
-        let future = into_future(py, &lane.tasks, lane.coroutine(py, "fails", ())).unwrap();
+        let future = into_future(lane.coroutine(py, "fails", ()).bind(py));
         Box::pin(async move {
             let error = future.await.unwrap_err();
             Python::attach(|py| {
@@ -207,6 +203,78 @@ fn an_exception_comes_with_its_traceback() {
                 let trace = error.traceback(py).unwrap().format().unwrap();
                 assert!(trace.contains("in fails"), "{trace}");
             });
+        })
+    });
+}
+
+#[test]
+fn what_crosses_threads_is_send_by_type() {
+    fn is_send<T: Send>() {}
+    is_send::<crate::bridge::CoroutineFuture>();
+    is_send::<crate::bridge::RemoteFuture>();
+    is_send::<crate::bridge::PyStream>();
+}
+
+#[test]
+fn polled_on_another_thread_a_future_is_an_error_and_goes_home() {
+    let (ended, when_ended) = tokio::sync::oneshot::channel();
+    on_lane(move |py, lane| {
+        let ended = Mutex::new(Some(ended));
+        let nothing = PyCFunction::new_closure(py, None, None, |_, _| {}).unwrap();
+        let end = PyCFunction::new_closure(py, None, None, move |_, _| {
+            ended.lock().unwrap().take().map(|ended| ended.send(()));
+        })
+        .unwrap();
+        let coroutine = lane.coroutine(py, "forever", (nothing, end));
+        let future = into_future(coroutine.bind(py));
+        let other = std::thread::Builder::new().name("other".to_owned());
+        let polled = py.detach(|| {
+            other.spawn(move || future.now_or_never().map(Result::unwrap_err)).unwrap().join()
+        });
+        let error = polled.unwrap().unwrap().to_string();
+        assert!(error.contains("belongs to lane 0"), "{error}");
+        Box::pin(async move { when_ended.await.unwrap() })
+    });
+}
+
+#[test]
+fn a_panic_is_an_error_where_it_is_awaited() {
+    on_lane(|py, lane| {
+        let awaitable = into_awaitable(py, async { panic!("on purpose") }).unwrap().unbind();
+        let future = into_future(lane.coroutine(py, "awaits", (awaitable,)).bind(py));
+        Box::pin(async move {
+            let error = future.await.unwrap_err();
+            assert_eq!(error.to_string(), "RuntimeError: a Rust future panicked: on purpose");
+        })
+    });
+}
+
+#[test]
+fn futures_of_the_lanes_own_tokio_wake_the_coroutine() {
+    on_lane(|py, lane| {
+        let awaitable = into_awaitable(py, async {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            Ok(Python::attach(|py| py.None()))
+        });
+        let awaitable = awaitable.unwrap().unbind();
+        let future = into_future(lane.coroutine(py, "awaits", (awaitable,)).bind(py));
+        Box::pin(async move { assert!(future.await.is_ok()) })
+    });
+}
+
+#[test]
+fn streams_go_there_and_back() {
+    on_lane(|py, _| {
+        let numbers = futures_util::stream::iter(0..3)
+            .map(|n: i64| Python::attach(|py| Ok(n.into_pyobject(py)?.into_any().unbind())));
+        let iterator = into_async_iterator(py, numbers).unwrap();
+        let back = into_stream(&iterator);
+        Box::pin(async move {
+            let found: Vec<i64> = back.map(|item| number(&item.unwrap())).collect().await;
+            assert_eq!(found, [0, 1, 2]);
         })
     });
 }
@@ -222,7 +290,7 @@ fn dropping_the_future_cancels_the_coroutine() {
         })
         .unwrap();
         let coroutine = lane.coroutine(py, "forever", (nothing, end));
-        drop(into_future(py, &lane.tasks, coroutine).unwrap());
+        drop(into_future(coroutine.bind(py)));
         Box::pin(async move { when_ended.await.unwrap() })
     });
 }
@@ -231,14 +299,14 @@ fn dropping_the_future_cancels_the_coroutine() {
 fn a_rust_future_is_awaited_by_a_coroutine() {
     let value = on_lane(|py, lane| {
         let (sender, receiver) = tokio::sync::oneshot::channel::<i64>();
-        let awaitable = into_awaitable(py, lane.event_loop.bind(py), async move {
+        let awaitable = into_awaitable(py, async move {
             let value = receiver.await.unwrap();
             Python::attach(|py| Ok(value.into_pyobject(py)?.into_any().unbind()))
         })
         .unwrap()
         .unbind();
         let coroutine = lane.coroutine(py, "awaits", (awaitable,));
-        let future = into_future(py, &lane.tasks, coroutine).unwrap();
+        let future = into_future(coroutine.bind(py));
         Box::pin(async move {
             sender.send(9).unwrap();
             number(&future.await.unwrap())
@@ -250,14 +318,14 @@ fn a_rust_future_is_awaited_by_a_coroutine() {
 #[test]
 fn the_error_of_a_rust_future_is_raised_where_it_is_awaited() {
     on_lane(|py, lane| {
-        let awaitable = into_awaitable(py, lane.event_loop.bind(py), async move {
+        let awaitable = into_awaitable(py, async move {
             tokio::task::yield_now().await;
             Err(PyValueError::new_err("from Rust"))
         })
         .unwrap()
         .unbind();
         let coroutine = lane.coroutine(py, "awaits", (awaitable,));
-        let future = into_future(py, &lane.tasks, coroutine).unwrap();
+        let future = into_future(coroutine.bind(py));
         Box::pin(async move {
             let error = future.await.unwrap_err();
             assert_eq!(error.to_string(), "ValueError: from Rust");
@@ -269,7 +337,7 @@ fn the_error_of_a_rust_future_is_raised_where_it_is_awaited() {
 fn cancelling_the_awaiting_task_drops_the_rust_future() {
     on_lane(|py, lane| {
         let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
-        let awaitable = into_awaitable(py, lane.event_loop.bind(py), async move {
+        let awaitable = into_awaitable(py, async move {
             let _alive = alive;
             std::future::pending::<()>().await;
             Ok(Python::attach(|py| py.None()))
@@ -277,7 +345,7 @@ fn cancelling_the_awaiting_task_drops_the_rust_future() {
         .unwrap()
         .unbind();
         let coroutine = lane.coroutine(py, "awaits", (awaitable,));
-        drop(into_future(py, &lane.tasks, coroutine).unwrap());
+        drop(into_future(coroutine.bind(py)));
         Box::pin(async move { assert!(dropped.await.is_err(), "the sender went away unsent") })
     });
 }

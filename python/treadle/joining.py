@@ -1,0 +1,274 @@
+"""The handle of a coroutine that runs on a loop of a `LoopPool`.
+
+A handle is shared by everyone who holds it; its lock guards what it knows, and no foreign code runs
+under it. It is settled once, by whoever comes first: the Task, or a cancellation that came before
+there was one. Who waits after that is told at once. An outcome reaches a waiting loop through its
+`call_soon_threadsafe`, and a waiting thread through a lock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import math
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any, Protocol
+
+_PENDING, _DONE, _FAILED, _CANCELLED = range(4)
+
+
+class Host(Protocol):
+    """What a handle needs of the lane that runs its coroutine."""
+
+    index: int
+    forked: bool
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The lane's loop."""
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the lane's."""
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Has `work` called on the lane's thread, if that goes on."""
+
+    def forget(self, handle: JoinHandle[Any]) -> None:
+        """The handle is settled."""
+
+    def report(self, context: dict[str, Any]) -> None:
+        """Tells the loop's exception handler."""
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """Raises as the standard library does for what is no timeout."""
+    if timeout is None:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("Invalid value NaN (not a number)")
+    if timeout < 0:
+        raise ValueError("timeout value must be a non-negative number")
+    return min(timeout, threading.TIMEOUT_MAX)
+
+
+class JoinHandle[T]:
+    """What `LoopPool.spawn` gives: the outcome of a coroutine on one of the pool's loops.
+
+    Sync code asks `result()`; coroutines await the handle, on any event loop and several at a time.
+    A coroutine that is cancelled while it awaits the handle cancels the work, as with a Task of
+    asyncio; `asyncio.shield(handle)` prevents that. Dropping the handle cancels nothing: the pool
+    finishes the work. All methods may be called from any thread.
+    """
+
+    __slots__ = (
+        "__weakref__", "_callbacks", "_coroutine", "_exception", "_lane", "_lock", "_result",
+        "_retrieved", "_state", "_task", "_wanted",
+    )  # fmt: skip
+
+    def __init__(self, lane: Host) -> None:
+        self._lane = lane
+        self._lock = threading.Lock()
+        self._state = _PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._coroutine: object = None
+        """While it is not done."""
+        self._task: asyncio.Task[Any] | None = None
+        self._wanted: tuple[Any] | None = None
+        """The message of a cancellation that came before there was a Task."""
+        self._retrieved = False
+        self._callbacks: list[Callable[[JoinHandle[T]], object]] | None = []
+
+    # What callers ask.
+
+    def result(self, timeout: float | None = None) -> T:
+        """The coroutine's result; waits for it, at most `timeout` seconds.
+
+        Raises what the coroutine raised, `concurrent.futures.CancelledError` if it was cancelled,
+        `TimeoutError` if it is not done by then, and `RuntimeError` on the thread of the loop that
+        runs the coroutine: waiting there would keep it from ever being done.
+        """
+        self._wait(timeout)
+        return self._outcome(concurrent.futures.CancelledError)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The coroutine's exception, None if it returned; waits and raises as `result` does."""
+        self._wait(timeout)
+        if self._state == _CANCELLED:
+            raise concurrent.futures.CancelledError
+        self._retrieved = True
+        return self._exception
+
+    def done(self) -> bool:
+        """Whether it has returned, raised or was cancelled."""
+        return self._state != _PENDING
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state == _CANCELLED
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Asks the coroutine to end, as `Task.cancel` does; False when it is done already."""
+        with self._lock:
+            if self._state != _PENDING:
+                return False
+            self._wanted = (msg,)
+        self._lane.call(self._cancel_task)
+        return True
+
+    def add_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> None:
+        """Has `callback(handle)` called when it is done; at once if it is.
+
+        It is called on the lane's thread, or on this one. What it raises goes to the exception
+        handler of the lane's loop.
+        """
+        if not callable(callback):
+            raise TypeError(f"a callable object was expected, got {callback!r}")
+        with self._lock:
+            if self._callbacks is not None:
+                self._callbacks.append(callback)
+                return
+        self._call(callback)
+
+    def remove_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> int:
+        """Takes a callback back; how many times it was there."""
+        with self._lock:
+            if self._callbacks is None:
+                return 0
+            kept = [known for known in self._callbacks if known != callback]
+            removed = len(self._callbacks) - len(kept)
+            self._callbacks = kept
+        return removed
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._state == _PENDING:
+            loop = asyncio.get_running_loop()
+            if (current := asyncio.current_task()) and current.get_coro() is self._coroutine:
+                raise RuntimeError(f"Task cannot await on itself: {current!r}")
+            waiter = loop.create_future()
+
+            def tell(_: object) -> None:
+                with suppress(RuntimeError):  # that loop is closed: nobody waits there
+                    loop.call_soon_threadsafe(_release, waiter)
+
+            self.add_done_callback(tell)
+            try:
+                yield from waiter
+            except asyncio.CancelledError as error:
+                self.remove_done_callback(tell)
+                if waiter.cancelled():
+                    self.cancel(*error.args[:1])
+                raise
+        return self._outcome(asyncio.CancelledError)
+
+    def __repr__(self) -> str:
+        state = ("pending", "finished", "failed", "cancelled")[self._state]
+        return f"<JoinHandle {state} on lane {self._lane.index}>"
+
+    def __del__(self) -> None:
+        if self._state == _FAILED and not self._retrieved:
+            self._lane.report(
+                {
+                    "message": "The exception of work in a LoopPool was never retrieved",
+                    "exception": self._exception,
+                    "task": self._task,
+                }
+            )
+
+    # What the lane does.
+
+    def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        """On the lane, in the context of the caller."""
+        with self._lock:
+            wanted = self._wanted
+        if wanted is not None:
+            coroutine.close()
+            self._settle(_CANCELLED, None, None)
+            return
+        self._coroutine = coroutine
+        loop = self._lane.loop
+        task = asyncio.Task(
+            coroutine, loop=loop, context=contextvars.copy_context(), eager_start=True
+        )
+        self._task = task
+        if task.done():
+            self._finished(task)
+            return
+        task.add_done_callback(self._finished)
+        if self._wanted is not None:  # during the first step
+            task.cancel(*self._wanted)
+
+    def _cancel_task(self) -> None:
+        """On the lane."""
+        if self._task is not None and self._wanted is not None:
+            self._task.cancel(*self._wanted)
+
+    def _finished(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self._settle(_CANCELLED, None, None)
+        elif (exception := task.exception()) is not None:
+            self._settle(_FAILED, None, exception)
+        else:
+            self._settle(_DONE, task.result(), None)
+
+    def _settle(self, state: int, result: Any, exception: BaseException | None) -> None:
+        with self._lock:
+            if self._state != _PENDING:
+                return
+            self._result, self._exception, self._state = result, exception, state
+            callbacks, self._callbacks = self._callbacks, None
+            self._coroutine = None
+        self._lane.forget(self)
+        for callback in callbacks or ():
+            self._call(callback)
+
+    def _call(self, callback: Callable[[JoinHandle[T]], object]) -> None:
+        try:
+            callback(self)
+        except Exception as error:
+            message = f"Exception in callback {callback!r}"
+            self._lane.report({"message": message, "exception": error})
+
+    def _wait(self, timeout: float | None) -> None:
+        timeout = checked_timeout(timeout)
+        if self._state != _PENDING:
+            return
+        if self._lane.forked:
+            raise RuntimeError("the work of a LoopPool goes on in the process that forked")
+        if self._lane.is_here():
+            raise RuntimeError(
+                f"waiting for this result on lane {self._lane.index}, which is to produce it, would "
+                "never end: await the handle instead"
+            )
+        gate = threading.Lock()
+        gate.acquire()
+
+        def open_gate(_: object) -> None:
+            gate.release()
+
+        self.add_done_callback(open_gate)
+        if not gate.acquire(timeout=-1 if timeout is None else timeout):
+            self.remove_done_callback(open_gate)
+            if self._state == _PENDING:
+                raise TimeoutError
+
+    def _outcome(self, cancelled: type[BaseException]) -> T:
+        if self._state == _CANCELLED:
+            raise cancelled
+        if self._exception is not None:
+            self._retrieved = True
+            try:
+                raise self._exception
+            finally:
+                # The traceback names this frame, and this frame the exception.
+                self = None  # type: ignore[assignment]
+        result: T = self._result
+        return result
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

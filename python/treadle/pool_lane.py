@@ -1,0 +1,187 @@
+"""A thread of a `LoopPool`, with its event loop.
+
+The thread owns the loop and is the only one that touches it; everyone else goes through the loop's
+`call_soon_threadsafe`. The lane keeps the handles that are not settled, so that work goes on whose
+handle was dropped. A lane that is retired takes no more and ends with its last handle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any
+
+from treadle._treadle import Lane as NativeLane
+from treadle.joining import JoinHandle
+from treadle.loop import EventLoop
+
+_EXIT_PATIENCE = 5.0
+"""Seconds that an interpreter on its way out gives the coroutines of a forgotten pool."""
+
+
+class PoolLane:
+    """One thread of a pool, with its loop."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.loop: EventLoop
+        self.forked = False
+        self._lock = threading.Lock()
+        self._handles: set[JoinHandle[Any]] = set()
+        """What is not settled: a handle that its owner dropped is kept here."""
+        self._retired = False
+        self._ident: int | None = None
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        # A daemon, so that a coroutine that blocks for ever does not keep the interpreter from
+        # leaving; `_end_all` ends the others before that.
+        self.thread = threading.Thread(target=self._run, name=f"treadle-pool-{index}", daemon=True)
+
+    @property
+    def load(self) -> int:
+        """How many coroutines it has that are not done."""
+        return len(self._handles)
+
+    def start(self) -> None:
+        """Starts the thread; raises what the system says when there is no loop to be had."""
+        self.thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the lane's."""
+        return threading.get_ident() == self._ident and not self.forked
+
+    def place[T](
+        self,
+        handle: JoinHandle[T],
+        coroutine: Coroutine[Any, Any, T],
+        context: contextvars.Context,
+    ) -> None:
+        """Starts the coroutine on this lane; RuntimeError once the lane is retired."""
+        with self._lock:
+            if self._retired:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._handles.add(handle)
+        self.loop.call_soon_threadsafe(handle._start, coroutine, context=context)
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Has `work` called on the lane's thread, if that goes on."""
+        with suppress(RuntimeError):  # closed: what was left has been settled
+            self.loop.call_soon_threadsafe(work)
+
+    def forget(self, handle: JoinHandle[Any]) -> None:
+        """The handle is settled."""
+        with self._lock:
+            self._handles.discard(handle)
+            is_over = self._retired and not self._handles
+        if is_over:
+            self.call(self.loop.stop)
+
+    def retire(self) -> None:
+        """Takes no more, and ends when what it has is done."""
+        with self._lock:
+            self._retired = True
+            is_over = not self._handles
+        if is_over:
+            self.call(self.loop.stop)
+
+    def cancel_all(self) -> None:
+        """Asks everything to end."""
+        with self._lock:
+            handles = list(self._handles)
+        for handle in handles:
+            handle.cancel()
+
+    def report(self, context: dict[str, Any]) -> None:
+        """Tells the loop's exception handler."""
+        self.loop.call_exception_handler(context)
+
+    def after_fork(self) -> None:
+        """In a forked child, where the thread does not exist."""
+        self.forked = self._retired = True
+        self._lock = threading.Lock()
+
+    def _run(self) -> None:
+        try:
+            loop = self.loop = EventLoop(NativeLane(self.index))
+        except BaseException as error:
+            self._failure = error
+            self._started.set()
+            return
+        self._ident = threading.get_ident()
+        _live.add(self)
+        asyncio.set_event_loop(loop)
+        loop.call_soon(self._started.set)
+        try:
+            while not (self._retired and not self._handles):
+                # What a coroutine raises to end the process goes to who asks for its result.
+                with suppress(SystemExit, KeyboardInterrupt):
+                    loop.run_forever()
+            _clear(loop)
+        finally:
+            self._ident = None
+            asyncio.set_event_loop(None)
+            loop.close()
+            _live.discard(self)
+
+
+def _clear(loop: asyncio.AbstractEventLoop) -> None:
+    """Ends what coroutines left behind on their loop, as `asyncio.Runner` does."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    for task in tasks:
+        if not task.cancelled() and task.exception() is not None:
+            message = "unhandled exception during LoopPool shutdown"
+            loop.call_exception_handler(
+                {"message": message, "exception": task.exception(), "task": task}
+            )
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def retire(lanes: Iterable[PoolLane]) -> None:
+    """Has lanes end when what they have is done."""
+    for lane in lanes:
+        if not lane.forked:
+            lane.retire()
+
+
+def join(lanes: Iterable[PoolLane], timeout: float | None) -> None:
+    """Waits for the threads, at most `timeout` seconds in all."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for lane in lanes:
+        if not lane.forked:
+            lane.thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+_live: set[PoolLane] = set()
+
+
+def _end_all() -> None:
+    """At exit: cancels what still runs, and waits a while for it."""
+    lanes = list(_live)
+    retire(lanes)
+    for lane in lanes:
+        lane.cancel_all()
+    join(lanes, _EXIT_PATIENCE)
+
+
+def _after_fork() -> None:
+    for lane in _live:
+        lane.after_fork()
+    _live.clear()
+
+
+atexit.register(_end_all)
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,395 @@
+//! A loop's home: what the bridge keeps on the thread of one loop.
+//!
+//! # Who owns what
+//!
+//! A lane's home is made with its loop and entered for as long as the loop runs. Any other loop
+//! (asyncio's own, uvloop) is given one when it first meets the bridge; the thread keeps those
+//! until their loops are closed. Only the loop's thread reaches a home; what others have for it goes
+//! through its [`Mailbox`].
+//!
+//! * `waiting` roots the awaitables that a coroutine is suspended on, as a loop's timers root
+//!   theirs: their wakers hold no Python object.
+//! * `woken` are those that can go on, woken on this very thread: no lock, no system call.
+//! * `jobs` are coroutines that another thread waits for. When the loop is closed they are told.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+use slab::Slab;
+
+use super::awaitable::RustAwaitable;
+use super::driver::TaskFactory;
+use super::mailbox::{Errand, Letter, Mailbox};
+use super::remote::Job;
+use super::signal::Signal;
+use crate::python::call::vectorcall;
+
+thread_local! {
+    /// The home of the lane that runs on this thread.
+    static CURRENT: RefCell<Option<Rc<Home>>> = const { RefCell::new(None) };
+    /// Homes of this thread's other loops that are not closed.
+    static FOREIGN: RefCell<Vec<Rc<Home>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the bridge keeps for one loop, on its thread.
+pub struct Home {
+    mailbox: Arc<Mailbox>,
+    /// Set while the loop runs: the home of a loop that was forgotten does not keep it alive.
+    live: RefCell<Option<Rc<Live>>>,
+    waker: RefCell<Option<Waker>>,
+    woken: RefCell<Vec<Arc<Signal>>>,
+    waiting: RefCell<Slab<Waiting>>,
+    jobs: RefCell<Slab<(Arc<Job>, Py<PyAny>)>>,
+    closed: Cell<bool>,
+}
+
+/// What is called on the loop.
+pub(super) struct Live {
+    pub(super) tasks: Rc<TaskFactory>,
+    call_soon: Py<PyAny>,
+    /// `("context",)`
+    context_keyword: Py<PyTuple>,
+}
+
+impl Live {
+    fn new(py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<Rc<Self>> {
+        Ok(Rc::new(Self {
+            call_soon: tasks.event_loop().getattr(py, pyo3::intern!(py, "call_soon"))?,
+            tasks,
+            context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
+        }))
+    }
+
+    /// The loop.
+    pub(super) fn event_loop(&self) -> &Py<PyAny> {
+        self.tasks.event_loop()
+    }
+
+    /// `loop.call_soon(callback, argument, context=context)`
+    pub(super) fn call_soon(
+        &self,
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        argument: Py<PyAny>,
+        context: Py<PyAny>,
+    ) -> PyResult<()> {
+        let arguments = [callback, argument, context];
+        let keyword = self.context_keyword.bind(py);
+        vectorcall(self.call_soon.bind(py), &arguments, Some(keyword)).map(drop)
+    }
+}
+
+struct Waiting {
+    signal: Arc<Signal>,
+    awaitable: Py<RustAwaitable>,
+}
+
+/// Makes a home current until dropped.
+#[must_use]
+pub struct AtHome(Option<Rc<Home>>);
+
+impl Drop for AtHome {
+    fn drop(&mut self) {
+        let last = CURRENT.replace(self.0.take());
+        if let Some(home) = last {
+            home.waker.take();
+            drop(home.live.take());
+            home.mailbox.end();
+        }
+    }
+}
+
+impl Home {
+    /// A home on the calling thread.
+    pub fn new(mailbox: Arc<Mailbox>) -> Rc<Self> {
+        Rc::new(Self {
+            mailbox,
+            live: RefCell::default(),
+            waker: RefCell::default(),
+            woken: RefCell::default(),
+            waiting: RefCell::default(),
+            jobs: RefCell::default(),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// The home of the loop that runs on the calling thread.
+    ///
+    /// # Errors
+    /// asyncio's `RuntimeError` when no loop runs.
+    pub fn current(py: Python<'_>) -> PyResult<Rc<Self>> {
+        if let Some(home) = CURRENT.with_borrow(Clone::clone) {
+            return Ok(home);
+        }
+        let running = py
+            .import(pyo3::intern!(py, "asyncio"))?
+            .call_method0(pyo3::intern!(py, "get_running_loop"))?;
+        let known = FOREIGN
+            .with_borrow(|homes| homes.iter().find(|home| home.is_of(py, &running)).cloned());
+        known.map_or_else(|| Self::meet(&running), Ok)
+    }
+
+    /// Makes the home of a loop that is not a lane.
+    fn meet(event_loop: &Bound<'_, PyAny>) -> PyResult<Rc<Self>> {
+        let py = event_loop.py();
+        let thread = thread_name(py)?;
+        let name = format!("event loop {}", event_loop.get_type().name()?);
+        let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
+        mailbox.set_thread(thread);
+        let home = Self::new(mailbox);
+        home.live.replace(Some(Live::new(py, Rc::new(TaskFactory::new(event_loop)?))?));
+        let kept = FOREIGN.take();
+        let (closed, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|h| h.is_gone(py));
+        kept.push(home.clone());
+        FOREIGN.set(kept);
+        for home in closed {
+            home.close();
+        }
+        Ok(home)
+    }
+
+    fn is_of(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> bool {
+        self.live.borrow().as_ref().is_some_and(|live| live.event_loop().bind(py).is(event_loop))
+    }
+
+    fn is_gone(&self, py: Python<'_>) -> bool {
+        let Ok(live) = self.live() else { return true };
+        let closed = live.event_loop().call_method0(py, pyo3::intern!(py, "is_closed"));
+        closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
+    }
+
+    /// Makes this the home of the calling thread, whose loop is the one that `tasks` makes Tasks
+    /// on.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn enter(self: &Rc<Self>, py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<AtHome> {
+        self.live.replace(Some(Live::new(py, tasks)?));
+        self.mailbox.set_thread(thread_name(py)?);
+        Ok(AtHome(CURRENT.replace(Some(self.clone()))))
+    }
+
+    /// What is called on the loop.
+    ///
+    /// # Errors
+    /// `RuntimeError` when it does not run.
+    pub(super) fn live(&self) -> PyResult<Rc<Live>> {
+        let live = self.live.borrow().clone();
+        live.ok_or_else(|| {
+            PyRuntimeError::new_err(format!(
+                "the event loop of {} does not run",
+                self.mailbox.name()
+            ))
+        })
+    }
+
+    /// Whether the calling thread runs this loop now.
+    pub(super) fn is_current(&self, py: Python<'_>) -> bool {
+        let lane = CURRENT.with_borrow(|current| {
+            current.as_ref().map(|home| std::ptr::eq(&raw const **home, self))
+        });
+        lane.unwrap_or_else(|| {
+            Self::current(py).is_ok_and(|home| std::ptr::eq(&raw const *home, self))
+        })
+    }
+
+    /// What the calling thread's loop is called in errors.
+    pub(super) fn current_name(py: Python<'_>) -> String {
+        match Self::current(py) {
+            Ok(home) => home.mailbox.name(),
+            Err(_) => match thread_name(py) {
+                Ok(name) => format!("thread {name}, which runs no event loop"),
+                Err(_) => "a thread without an event loop".to_owned(),
+            },
+        }
+    }
+
+    /// The way in for other threads.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// The turn begins; `waker` wakes the next.
+    pub fn begin_turn(&self, waker: &Waker) {
+        if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker.replace(Some(waker.clone()));
+            self.mailbox.set_waker(waker);
+        }
+    }
+
+    /// Does what other threads sent, lets go on what was woken.
+    pub fn open_mail(&self, py: Python<'_>) {
+        if self.mailbox.has_mail() {
+            let letters = self.mailbox.take();
+            self.read(py, letters);
+        }
+        self.resume_woken(py);
+    }
+
+    /// Whether the turn must look before the lane sleeps.
+    pub(super) fn look() {
+        CURRENT.with_borrow(|current| {
+            if let Some(home) = current
+                && home.mailbox.has_mail()
+            {
+                home.wake_turn();
+            }
+        });
+    }
+
+    fn wake_turn(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The same for a loop of another make, called by it.
+    pub(super) fn deliver_foreign(py: Python<'_>, mailbox: &Arc<Mailbox>) {
+        let home = FOREIGN.with_borrow(|homes| {
+            homes.iter().find(|home| Arc::ptr_eq(&home.mailbox, mailbox)).cloned()
+        });
+        let letters = mailbox.take();
+        match home {
+            Some(home) => home.read(py, letters),
+            None => drop(letters),
+        }
+    }
+
+    fn read(&self, py: Python<'_>, letters: Vec<Letter>) {
+        for letter in letters {
+            match letter {
+                Letter::Wake(signal) => self.resume(py, &signal),
+                Letter::Run(errand) => errand(py, self),
+                Letter::Drop(value) => drop(value),
+            }
+        }
+    }
+
+    /// Takes a signal given on this home's own thread; false when it is not.
+    pub(super) fn wake_here(signal: &Arc<Signal>) -> bool {
+        let woken = CURRENT.try_with(|current| {
+            let current = current.try_borrow().ok()?;
+            let home = current.as_ref()?;
+            if !Arc::ptr_eq(&home.mailbox, &signal.mailbox) {
+                return None;
+            }
+            home.woken.try_borrow_mut().ok()?.push(signal.clone());
+            home.wake_turn();
+            Some(())
+        });
+        matches!(woken, Ok(Some(())))
+    }
+
+    /// For what must wait until this lane's thread is attached again.
+    pub(super) fn when_unparked(errand: Errand) {
+        let mailbox =
+            CURRENT.try_with(|current| Some(current.try_borrow().ok()?.as_ref()?.mailbox.clone()));
+        if let Ok(Some(mailbox)) = mailbox {
+            drop(mailbox.send(Letter::Run(errand)));
+        }
+    }
+
+    fn resume_woken(&self, py: Python<'_>) {
+        if self.woken.borrow().is_empty() {
+            return;
+        }
+        // Those that are woken meanwhile wait for the next turn, which their signal asked for.
+        let mut woken = self.woken.take();
+        for signal in woken.drain(..) {
+            self.resume(py, &signal);
+        }
+        let mut later = self.woken.borrow_mut();
+        if later.is_empty() {
+            *later = woken; // keeps its memory
+        }
+    }
+
+    fn resume(&self, py: Python<'_>, signal: &Arc<Signal>) {
+        signal.reset();
+        let awaitable = self
+            .waiting
+            .borrow()
+            .get(signal.place())
+            .filter(|waiting| Arc::ptr_eq(&waiting.signal, signal))
+            .map(|waiting| waiting.awaitable.clone_ref(py));
+        if let Some(awaitable) = awaitable {
+            RustAwaitable::resume(awaitable.bind(py));
+        }
+    }
+
+    /// Keeps an awaitable that a coroutine is suspended on.
+    pub(super) fn keep(&self, signal: &Arc<Signal>, awaitable: Py<RustAwaitable>) {
+        let place = self.waiting.borrow_mut().insert(Waiting { signal: signal.clone(), awaitable });
+        signal.set_place(place);
+    }
+
+    /// Forgets it.
+    pub(super) fn forget(&self, signal: &Arc<Signal>) {
+        let waiting = {
+            let mut waiting = self.waiting.borrow_mut();
+            let known = waiting.get(signal.place());
+            if !known.is_some_and(|known| Arc::ptr_eq(&known.signal, signal)) {
+                return;
+            }
+            waiting.try_remove(signal.place())
+        };
+        drop(waiting);
+    }
+
+    pub(super) fn add_job(&self, job: Arc<Job>, task: Py<PyAny>) -> usize {
+        self.jobs.borrow_mut().insert((job, task))
+    }
+
+    pub(super) fn take_job(&self, place: usize, job: &Arc<Job>) -> Option<Py<PyAny>> {
+        let mut jobs = self.jobs.borrow_mut();
+        if !jobs.get(place).is_some_and(|(known, _)| Arc::ptr_eq(known, job)) {
+            return None;
+        }
+        jobs.try_remove(place).map(|(_, task)| task)
+    }
+
+    /// The loop is closed: whoever waits elsewhere is told, whoever is suspended here is forgotten.
+    pub fn close(&self) {
+        self.closed.set(true);
+        drop(self.mailbox.close());
+        drop(self.live.take());
+        drop(self.woken.take());
+        drop(self.waiting.take());
+        for (_, (job, task)) in self.jobs.take() {
+            job.abandon();
+            drop(task);
+        }
+    }
+
+    /// Whether the loop was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A loop that was never closed: nobody will take its letters any more.
+        self.close();
+    }
+}
+
+/// To be called after a Tokio task ran Python code: a busy lane has its turn look at what other
+/// threads sent meanwhile, which it would else do before it sleeps.
+pub fn after_python(_py: Python<'_>) {
+    Home::look();
+}
+
+/// The name that Python gives the calling thread.
+///
+/// # Errors
+/// When `threading` cannot be imported.
+pub fn thread_name(py: Python<'_>) -> PyResult<String> {
+    let thread = py.import("threading")?.call_method0("current_thread")?;
+    thread.getattr("name")?.extract()
+}

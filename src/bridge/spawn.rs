@@ -1,0 +1,31 @@
+//! A Rust future that runs whether or not somebody awaits it.
+
+use std::future::Future;
+
+use pyo3::prelude::*;
+
+use super::awaitable::into_awaitable;
+use super::home::{Home, after_python};
+
+/// Starts `future` in a Task of the loop that runs on the calling thread, and gives the Task.
+///
+/// The Task is the loop's own kind (`loop.create_task`), in a copy of the current context: it may
+/// be awaited by several, gathered, cancelled (which drops the future) and named, and an error that
+/// nobody fetches is reported. Keep a reference to it, as to any Task.
+///
+/// # Errors
+/// `RuntimeError` when no event loop runs on this thread.
+pub fn spawn(
+    py: Python<'_>,
+    future: impl Future<Output = PyResult<Py<PyAny>>> + 'static,
+) -> PyResult<Bound<'_, PyAny>> {
+    let home = Home::current(py)?;
+    let awaitable = into_awaitable(py, future)?;
+    let task = home
+        .live()?
+        .event_loop()
+        .bind(py)
+        .call_method1(pyo3::intern!(py, "create_task"), (awaitable,));
+    after_python(py);
+    task
+}

@@ -1,5 +1,0 @@
-//! (to be removed)
-use pyo3::prelude::*;
-
-/// Nothing.
-pub fn after_python(_py: Python<'_>) {}
