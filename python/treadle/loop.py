@@ -16,7 +16,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from treadle._treadle import Lane as NativeLane
-from treadle._treadle import LoopCore
+from treadle._treadle import LoopCore, Outbox
+from treadle.transports import make_socket_transport, make_tls_transport
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         selector = _Selector()
         self._lane_fd = selector.fileno()
         asyncio.SelectorEventLoop.__init__(self, selector)
+        self._outbox = Outbox()
         self._note_ready(self._ready.append)  # type: ignore[attr-defined]
         try:
             lane.attach_loop(self)
@@ -61,9 +63,12 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
                 self._lane.run(self, self._lane_fd)
             finally:
                 self._note_running(False)
+                self._outbox.flush()
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
+        if not self.is_closed() and not self.is_running():
+            self._outbox.flush()
         super().close()
         self._note_closed()
         self._lane.close()
@@ -76,6 +81,10 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _call_soon_checked(self, *args: Any, context: Any = None) -> Any:
         """`call_soon` of a loop that is closed or in debug mode."""
         return asyncio.SelectorEventLoop.call_soon(self, *args, context=context)
+
+    # Where asyncio makes the transports of stream sockets.
+    _make_socket_transport = make_socket_transport
+    _make_ssl_transport = make_tls_transport
 
     def _write_to_self(self) -> None:
         self._lane.wake()

@@ -9,7 +9,8 @@
 //! * [`coroutine`] steps a coroutine;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
-//! * [`fd`] takes over a file descriptor handed in from Python.
+//! * [`fd`] takes over a file descriptor handed in from Python;
+//! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
 pub mod call;
@@ -19,3 +20,4 @@ pub mod error;
 pub mod fd;
 pub mod lane_bound;
 pub mod park;
+pub mod socket;
