@@ -10,7 +10,7 @@ import asyncio
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, futures, sslproto, trsock
+from asyncio import base_events, constants, futures, sslproto, transports, trsock
 from asyncio.log import logger
 from typing import Any
 
@@ -23,10 +23,8 @@ class SocketTransport(TransportCore):
     It cannot inherit from that class, whose instances have a layout of their own.
     """
 
-    __slots__ = ("_empty_waiter", "_extra", "_server", "_sock")
-
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     def __init__(
         self,
@@ -66,7 +64,7 @@ class SocketTransport(TransportCore):
             # Only wake up the waiter when connection_made() has been called.
             loop.call_soon(futures._set_result_unless_cancelled, waiter, None)  # type: ignore[attr-defined]
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return _StreamTransport
 
@@ -129,9 +127,7 @@ class SocketTransport(TransportCore):
         if server is not None:
             _detach(server, self)
 
-    def _fatal_error(
-        self, error: BaseException, message: str = "Fatal error on transport"
-    ) -> None:
+    def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
         loop = self._loop
         if loop is None:
             return
@@ -192,7 +188,7 @@ class SocketTransport(TransportCore):
             waiter.set_result(None)
 
 
-class _StreamTransport(asyncio.Transport):
+class _StreamTransport(transports._FlowControlMixin, asyncio.Transport):
     """What a `SocketTransport` says it is."""
 
 
@@ -224,8 +220,8 @@ def make_tls_transport(
     server_hostname: str | None = None,
     extra: dict[str, Any] | None = None,
     server: Any = None,
-    ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
-    ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+    ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
+    ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
 ) -> Any:
     """The transport of the application's side of a TLS connection over `rawsock`."""
     tls = sslproto.SSLProtocol(

@@ -1,7 +1,7 @@
 //! System calls on a socket whose descriptor belongs to a Python object.
 //!
-//! Received bytes go straight into the object that Python gets: a `bytes` of its own, or the
-//! buffer that a protocol lent.
+//! What a protocol lends to be filled is filled by the system itself, and what Python code wrote is
+//! sent from where it lies.
 
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
@@ -20,11 +20,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::{owned_or_raised, take};
-
-unsafe extern "C" {
-    /// Public in CPython's headers; PyO3 keeps it to itself.
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
-}
 
 /// A socket's descriptor, kept open by the Python socket it was borrowed from.
 #[derive(Clone, Copy, Debug)]
@@ -72,43 +67,6 @@ impl SocketFd {
     /// What the system says; `WouldBlock` when nothing has arrived.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*SockRef::from(self)).read(buffer)
-    }
-
-    /// Receives at most `capacity` bytes into a new `bytes` object, without a copy where at least
-    /// half of the capacity is filled.
-    ///
-    /// # Errors
-    /// The outer one is Python's (`MemoryError`), the inner one the system's.
-    pub fn recv_bytes<'py>(
-        &self,
-        py: Python<'py>,
-        capacity: usize,
-    ) -> PyResult<io::Result<Bound<'py, PyBytes>>> {
-        let size = ffi::Py_ssize_t::try_from(capacity)?;
-        // SAFETY: the thread is attached; without a source the contents are left as they are, and
-        // the result is a new reference or null with an exception set.
-        let bytes =
-            unsafe { owned_or_raised(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))? };
-        // SAFETY: a bytes object of `capacity` bytes that nobody else has seen yet; bytes that
-        // may be uninitialised are written through `MaybeUninit` only.
-        let space = unsafe {
-            let start = ffi::PyBytes_AS_STRING(bytes.as_ptr()).cast_mut();
-            slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), capacity)
-        };
-        let received = match SockRef::from(self).recv(space) {
-            Ok(received) => received,
-            Err(error) => return Ok(Err(error)),
-        };
-        let mut object = bytes.into_ptr();
-        // SAFETY: `object` is the only reference to a bytes object; the call takes it and leaves a
-        // new one or null with an exception set. What remains of it is the part just received.
-        let bytes = unsafe {
-            if _PyBytes_Resize(&raw mut object, ffi::Py_ssize_t::try_from(received)?) < 0 {
-                return Err(take(py));
-            }
-            owned_or_raised(py, object)?.cast_into_unchecked()
-        };
-        Ok(Ok(bytes))
     }
 
     /// Receives into `buffer`, at most as much as it has room for.

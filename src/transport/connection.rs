@@ -79,24 +79,26 @@ fn drive(
     if state.blocked.get() && poll_writable(state, cx) {
         state.blocked.set(false);
     }
-    let mut rearm = false;
+    let mut looked = false;
+    let mut outcome = Ok(());
     if state.reads() {
         let registration = state.registration.borrow().clone();
         if let Some(registration) = registration
             && let Poll::Ready(Ok(guard)) = registration.poll_read_ready(cx)
         {
+            looked = true;
             state.receiving.set(true);
-            rearm = true;
-            receive(transport, state, guard)?;
+            outcome = receive(transport, state, guard);
             state.receiving.set(false);
         }
     }
-    TransportCore::send_now(transport, state)?;
+    // An exception that ends the loop leaves the connection as it is: the loop may run again.
+    outcome = outcome.and(TransportCore::send_now(transport, state));
     TransportCore::gather(transport, state);
     if state.blocked.get() && state.lost.get() == 0 {
-        rearm |= wait_to_send(transport, state, cx)?;
+        looked |= wait_to_send(transport, state, cx)?;
     }
-    if rearm && state.reads() {
+    if looked && state.reads() {
         let registration = state.registration.borrow();
         if let Some(registration) = registration.as_ref()
             && registration.poll_read_ready(cx).is_ready()
@@ -104,7 +106,7 @@ fn drive(
             cx.waker().wake_by_ref();
         }
     }
-    Ok(())
+    outcome
 }
 
 fn poll_writable(state: &State, cx: &mut Context<'_>) -> bool {

@@ -55,8 +55,6 @@ pub(super) struct State {
     pub(super) gathered: Cell<bool>,
     /// The task is in a callback and sends after it.
     pub(super) receiving: Cell<bool>,
-    /// Bytes received last.
-    pub(super) expected: Cell<usize>,
     pub(super) high_water: Cell<usize>,
     pub(super) low_water: Cell<usize>,
 }
@@ -91,7 +89,6 @@ impl State {
             watches_room: Cell::default(),
             gathered: Cell::default(),
             receiving: Cell::default(),
-            expected: Cell::default(),
             high_water: Cell::new(HIGH_WATER),
             low_water: Cell::new(LOW_WATER),
         }
