@@ -10,11 +10,12 @@ import asyncio
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, futures, sslproto, transports, trsock
+from asyncio import base_events, constants, futures, transports, trsock
 from asyncio.log import logger
 from typing import Any
 
 from treadle._treadle import TransportCore
+from treadle.tls import TlsProtocol
 
 
 class SocketTransport(TransportCore):
@@ -224,7 +225,7 @@ def make_tls_transport(
     ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
 ) -> Any:
     """The transport of the application's side of a TLS connection over `rawsock`."""
-    tls = sslproto.SSLProtocol(
+    tls = TlsProtocol(
         loop,
         protocol,
         sslcontext,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import logging
@@ -31,6 +32,7 @@ class Recorder(asyncio.Protocol):
         self.lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
         self.came = asyncio.Event()
+        self.resumed = asyncio.Event()
         self.keep_open = False
 
     def connection_made(self, transport: Any) -> None:
@@ -51,6 +53,7 @@ class Recorder(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.calls.append("resume")
+        self.resumed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.calls.append(("lost", exc))
@@ -239,8 +242,7 @@ def test_water_marks_pause_and_resume_the_protocol() -> None:
         assert transport.get_write_buffer_size() > 1000
         transport.write(b"y")
         assert await elsewhere(read, theirs, MEGABYTE + 1) == b"x" * MEGABYTE + b"y"
-        while "resume" not in protocol.calls:
-            await asyncio.sleep(0)
+        await protocol.resumed.wait()
         assert protocol.calls == ["made", "pause", "resume"]
         with pytest.raises(ValueError, match="must be >="):
             transport.set_write_buffer_limits(high=1, low=2)
@@ -329,10 +331,8 @@ def test_a_busy_connection_does_not_starve_the_others() -> None:
         data = b"x" * MEGABYTE
 
         def fill() -> None:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 flood.send(data)
-            except BlockingIOError:
-                pass
 
         loop.add_writer(flood, fill)
         await busy.has(1)
@@ -548,7 +548,7 @@ def test_the_users_socket_may_be_closed_under_the_transport() -> None:
         assert await protocol.has(1) == b"x"
         transport.close()
         await protocol.lost
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(number)
         other.close()
         theirs.close()
