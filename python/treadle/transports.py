@@ -7,6 +7,7 @@ those of `asyncio.selector_events`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 import warnings
@@ -86,7 +87,11 @@ class SocketTransport(TransportCore):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         sock = self._sock
         if sock is not None:
-            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            try:
+                what = repr(self)
+            except RuntimeError:  # collected on another thread, after its loop was closed
+                what = "<SocketTransport of another thread>"
+            _warn(f"unclosed transport {what}", ResourceWarning, source=self)
             self._give_up(sock)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -121,7 +126,8 @@ class SocketTransport(TransportCore):
     def _give_up(self, sock: Any) -> None:
         """Leaves the reactor, then closes the socket."""
         self._sock = None
-        self._release()
+        with contextlib.suppress(RuntimeError):  # another thread, see `__del__`
+            self._release()
         sock._decref_socketios()
         sock.close()
         server, self._server = self._server, None

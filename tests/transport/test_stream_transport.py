@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import struct
+import threading
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -569,6 +570,33 @@ def test_a_forgotten_transport_warns_and_closes_its_socket() -> None:
     assert [m for m in messages if m.startswith("unclosed transport <SocketTransport")]
     assert theirs.recv(1) == b""
     theirs.close()
+
+
+def test_a_transport_forgotten_on_another_thread_closes_its_socket() -> None:
+    loop = treadle.new_event_loop()
+    kept = list(loop.run_until_complete(connected(asyncio.Protocol)))
+    theirs = kept.pop()
+    loop.close()
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        thread = threading.Thread(target=kept.clear)
+        thread.start()
+        thread.join()
+        gc.collect()
+        assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_another_thread_is_refused() -> None:
+    async def main() -> None:
+        transport, protocol, theirs = await connected()
+        with pytest.raises(RuntimeError, match="belongs to another thread"):
+            await elsewhere(transport.write, b"x")
+        transport.close()
+        assert await protocol.lost is None
+        theirs.close()
+
+    run(main)
 
 
 def test_closed_connections_leave_nothing() -> None:
