@@ -192,9 +192,10 @@ impl TransportCore {
         self._protocol(py)
     }
 
-    /// Whether the transport is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
-        self._closing()
+    /// Whether the transport is closing or closed. On another thread it is as good as closed: that
+    /// is what finalizers ask there before they would close it.
+    fn is_closing(&self) -> bool {
+        self.state.get().is_none_or(|state| state.closing.get())
     }
 
     /// Whether the protocol is given what arrives.

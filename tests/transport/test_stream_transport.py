@@ -592,6 +592,8 @@ def test_another_thread_is_refused() -> None:
         transport, protocol, theirs = await connected()
         with pytest.raises(RuntimeError, match="belongs to another thread"):
             await elsewhere(transport.write, b"x")
+        assert await elsewhere(transport.is_closing)
+        assert not transport.is_closing()
         transport.close()
         assert await protocol.lost is None
         theirs.close()
