@@ -18,7 +18,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from treadle._treadle import Lane as NativeLane
-from treadle._treadle import LoopCore
+from treadle._treadle import LoopCore, Outbox
+from treadle.transports import make_socket_transport, make_tls_transport
 
 
 class _Watched:
@@ -57,6 +58,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, lane: NativeLane | None = None) -> None:
         self._lane = NativeLane(0) if lane is None else lane
         SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
+        self._outbox = Outbox()
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
@@ -67,9 +69,12 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
                 self._lane.run(self, on_main)
             finally:
                 self._note_running(False)
+                self._outbox.flush()
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
+        if not self.is_closed() and not self.is_running():
+            self._outbox.flush()
         SelectorEventLoop.close(self)
         self._close_core()
         self._lane.close()
@@ -83,6 +88,10 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Has `factory(loop, coro, **kwargs)` make the Tasks of `create_task`; None: asyncio's."""
         SelectorEventLoop.set_task_factory(self, factory)
         self._note_task_factory(factory is not None)
+
+    # Where asyncio makes the transports of stream sockets.
+    _make_socket_transport = make_socket_transport
+    _make_ssl_transport = make_tls_transport
 
     # What the native half leaves to asyncio: debug mode, and what a closed loop answers.
 

@@ -97,6 +97,7 @@ impl LoopDriver {
                 break;
             }
         }
+        core.turn_end.call(py);
         if core.is_stopping() {
             return Ok(Poll::Ready(()));
         }

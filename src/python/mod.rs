@@ -11,7 +11,8 @@
 //! * [`json`] writes plain values as JSON;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again;
-//! * [`fd`] takes over a file descriptor handed in from Python.
+//! * [`fd`] takes over a file descriptor handed in from Python;
+//! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
 pub mod call;
@@ -22,4 +23,5 @@ pub mod fd;
 pub mod json;
 pub mod lane_bound;
 pub mod park;
+pub mod socket;
 pub mod unique;
