@@ -32,8 +32,6 @@ mod tests;
 
 use pyo3::prelude::*;
 
-pub use _treadle as native;
-
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
 pub mod _treadle {
