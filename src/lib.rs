@@ -34,8 +34,6 @@ pub mod transport;
 
 use pyo3::prelude::*;
 
-pub use _treadle as native;
-
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
 pub mod _treadle {

@@ -207,7 +207,7 @@ mod probe {
     #[pymodule_export]
     use super::{Gate, Held, Loop, RemoteHeld};
     #[pymodule_export]
-    use _treadle::native;
+    use _treadle::_treadle;
 
     /// Awaitable: `value`, without a suspension.
     #[pyfunction]
