@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use pyo3::prelude::*;
 
-use super::driver::{Completion, Next, TaskFactory};
+use super::completion::{Completion, Next};
+use super::task::{Started, TaskFactory};
 use super::turn::after_python;
 
 /// Where a finished coroutine leaves its outcome.
@@ -21,18 +22,14 @@ struct Slot {
 }
 
 impl Completion for Slot {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
-        let cancelled = match &outcome {
-            Err(error) if is_cancelled(py, error) => Some(error.clone_ref(py)),
-            _ => None,
-        };
+    fn complete(&self, _py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
         if !self.closed.get() {
             self.outcome.replace(Some(outcome.map(Bound::unbind)));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
         }
-        cancelled.map_or(Next::Done, Next::Raise)
+        Next::Done
     }
 }
 
@@ -58,9 +55,11 @@ pub fn into_future(
     factory: &TaskFactory,
     coroutine: Py<PyAny>,
 ) -> PyResult<CoroutineFuture> {
-    let slot = Rc::new(Slot::default());
-    let task = factory.start(py, coroutine, slot.clone())?;
-    Ok(CoroutineFuture { task: Some(task.unbind()), slot })
+    match factory.start(py, coroutine, Slot::default()) {
+        Started::Ended(slot) => Ok(CoroutineFuture { task: None, slot: Rc::new(slot) }),
+        Started::Suspended(task, slot) => Ok(CoroutineFuture { task: Some(task), slot }),
+        Started::Failed(_, error) => Err(error),
+    }
 }
 
 impl Future for CoroutineFuture {

@@ -2,13 +2,12 @@
 //!
 //! # Who owns what
 //!
-//! A coroutine always runs inside a real `asyncio.Task`, made by [`TaskFactory`] on the lane's own
-//! thread with `eager_start=True`: the first step is taken before the call returns, and
-//! `current_task()` is right from the first line. The Task steps a [`Driver`], a coroutine object
-//! of ours that forwards every step to the user's coroutine and reports its outcome to a
-//! [`Completion`] the moment it is known, inside the Task: no done-callback, no extra turn.
+//! A coroutine always runs inside a real `asyncio.Task` ([`TaskFactory`]), current from its first
+//! line on. Its first step is taken before the call returns; its outcome is reported to a
+//! [`Completion`] the moment it is known, inside the Task's context, without an extra turn
+//! ([`intercept`]).
 //!
-//! * The Task owns the `Driver`, the `Driver` owns the coroutine and the `Completion`.
+//! * The Task owns the coroutine and, once that suspended, the `Completion`.
 //! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
 //!   `Completion` fills. Dropping it cancels the Task.
 //! * A Rust future awaited from Python ([`into_awaitable`]) is owned by a Tokio task of the lane;
@@ -30,11 +29,16 @@
 //!   runtime, nothing is called.
 
 mod awaitable;
-mod driver;
+mod completion;
 mod future;
+mod listener;
+mod primed;
+mod task;
 mod turn;
 
 pub use awaitable::{Immediate, into_awaitable};
-pub use driver::{Completion, Driver, Next, TaskFactory};
+pub use completion::{Completion, Next};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
+pub use listener::{intercept, was_answered};
+pub use task::{Started, TaskFactory};
 pub use turn::{Turn, after_python};

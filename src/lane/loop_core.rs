@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::handle::Handle;
+use crate::bridge::intercept;
 use crate::python::call::call_one;
 use crate::python::context;
 
@@ -85,6 +86,9 @@ impl LoopCore {
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        if intercept(&callback, args.iter_borrowed().next().as_deref()) {
+            return Ok(py.None().into_bound(py));
+        }
         let core = slf.get();
         let append = core
             .append

@@ -22,7 +22,7 @@ use super::LaneCore;
 use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::remote::Remote;
-use crate::bridge::Turn;
+use crate::bridge::{Turn, was_answered};
 use crate::python::call::call_no_args;
 use crate::python::fd::{Watched, watch};
 
@@ -200,6 +200,11 @@ impl Future for LoopDriver {
         match turn {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
             Ok(Poll::Pending) => Poll::Pending,
+            Err(error) if Python::attach(|py| was_answered(&error, py)) => {
+                // A handler's `sys.exit()` is one failed request. What is left of the turn follows.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }

@@ -7,6 +7,7 @@
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
+//! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`fd`] takes over a file descriptor handed in from Python.
@@ -19,3 +20,4 @@ pub mod error;
 pub mod fd;
 pub mod lane_bound;
 pub mod park;
+pub mod task_layout;

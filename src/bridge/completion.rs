@@ -1,0 +1,24 @@
+//! Who is told what became of a coroutine.
+
+use pyo3::prelude::*;
+
+/// What follows the end of a coroutine.
+#[must_use]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// This coroutine, in the same context: in the same Task while that takes its first step, in a
+    /// Task of its own afterwards ([`Completion::goes_on`]).
+    Await(Py<PyAny>),
+}
+
+/// Told the outcome of a coroutine, once, inside its Task's context, on the lane.
+pub trait Completion {
+    /// Takes the outcome and says what follows it.
+    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next;
+
+    /// What followed runs in `task` now: whoever wants to cancel has to cancel that.
+    fn goes_on(&self, py: Python<'_>, task: Py<PyAny>) {
+        let _ = (py, task);
+    }
+}

@@ -1,0 +1,289 @@
+//! The two fields of a C `asyncio.Task` that a lane sets and asyncio gives no setter for: which
+//! coroutine the Task steps, and in which context.
+//!
+//! Where they are is not assumed but found: [`TaskLayout::probe`] makes Tasks with a coroutine and
+//! a context that nothing else refers to, looks for the one word of the object that holds each,
+//! exchanges it and asks the Task's own methods whether they see the exchange. A Task class for
+//! which any of that fails has no layout, and the lane then uses it only through its methods.
+//!
+//! The layout also knows what a Task looks like that nobody has noticed: word for word like a new
+//! one, and referred to by its owner alone. A name that was asked for, a callback, a request to
+//! cancel, an attribute, a weak reference, an awaiter: each changes a word. Such a Task may stand
+//! for another coroutine, because nobody can tell.
+//!
+//! # Threads
+//!
+//! A Task is exchanged only by the thread that owns the layout. Another thread can come by a
+//! reference while the Task is registered with asyncio (`all_tasks`), so the coroutine is exchanged
+//! under the object's lock, as asyncio reads it; the context, which asyncio reads without, is
+//! exchanged only while the Task is not registered and its owner holds all references.
+
+use std::ffi::c_ulong;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyString, PyType};
+
+const WORD: usize = size_of::<usize>();
+
+/// Words of `PyObject` itself: the reference counts change all the time.
+const HEAD: usize = size_of::<ffi::PyObject>() / WORD;
+
+/// Where the object's dict and its weak references hang, in words from the object, if CPython
+/// manages them: in front of it, beyond the garbage collector's two words where it has them (the
+/// builds with the GIL).
+const MANAGED: [isize; 2] = if HEAD > 2 { [-2, -1] } else { [-4, -3] };
+
+/// `Py_TPFLAGS_MANAGED_WEAKREF | Py_TPFLAGS_MANAGED_DICT`.
+const MANAGED_FLAGS: c_ulong = 1 << 3 | 1 << 4;
+
+/// `Py_TPFLAGS_INLINE_VALUES`: attributes stand behind the object until somebody asks for its
+/// dict. What stands there begins with four bytes: room, attributes set, and two flags.
+const INLINE_VALUES_FLAG: c_ulong = 1 << 2;
+
+/// Which word holds what, counted from the start of the object.
+pub struct TaskLayout {
+    class: Py<PyType>,
+    coroutine: isize,
+    context: isize,
+    /// `None` where a Task cannot be told from a new one.
+    pristine: Option<Pristine>,
+}
+
+/// What a Task looks like that is not registered and that nobody noticed.
+struct Pristine {
+    /// Where to look, in words from the object, and what stands there.
+    words: Vec<(isize, usize)>,
+    /// The same for what stands behind the object, without its first byte: the room differs.
+    behind: Option<(isize, [u8; 3])>,
+    /// The word of the name: a number until somebody asks for it.
+    name: isize,
+    references: ffi::Py_ssize_t,
+}
+
+/// A Task whose class the layout fits.
+pub struct PlainTask(Py<PyAny>);
+
+impl PlainTask {
+    /// The Task.
+    pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.0.bind(py)
+    }
+}
+
+/// A Task made for the probe, and what its maker holds of it beside the Task itself.
+pub type Probe<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+impl TaskLayout {
+    /// Looks how instances of `class` are laid out; `None` when that cannot be told.
+    ///
+    /// `make` makes a pending Task for a coroutine and a context; `coroutines` are two that it
+    /// takes; `unregister` takes a Task out of asyncio's registers.
+    ///
+    /// # Errors
+    /// What `make`, `unregister` and asyncio raise.
+    pub fn probe<'py>(
+        class: &Bound<'py, PyType>,
+        coroutines: [Bound<'py, PyAny>; 2],
+        mut make: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
+        unregister: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Self>> {
+        let py = class.py();
+        let [first, second] = coroutines;
+        let new_context = py.import("contextvars")?.getattr("Context")?;
+        let (context, other) = (new_context.call0()?, new_context.call0()?);
+        let Some((task, _held)) = make(&first, &context)? else {
+            return Ok(None);
+        };
+        task.setattr("_log_destroy_pending", false)?;
+        if !task.get_type().is(class) {
+            return Ok(None);
+        }
+        let find = |object: &Bound<'py, PyAny>| only(&task, object.as_ptr().addr());
+        let (Some(coroutine), Some(place)) = (find(&first), find(&context)) else {
+            return Ok(None);
+        };
+        let mut layout =
+            Self { class: class.clone().unbind(), coroutine, context: place, pristine: None };
+        let plain = layout.admit(&task)?;
+        drop(layout.replace_coroutine(py, &plain, second.clone()));
+        drop(layout.replace_context(py, &plain, other.clone()));
+        let seen = (task.call_method0("get_coro")?, task.call_method0("get_context")?);
+        if !seen.0.is(&second) || !seen.1.is(&other) {
+            return Ok(None);
+        }
+        unregister.call1((&task,))?;
+        layout.pristine = pristine(&task, &mut make, [&first, &context], unregister)?;
+        if let Some(pristine) = &mut layout.pristine {
+            let differ = [coroutine, layout.context, pristine.name];
+            pristine.words.retain(|(place, _)| !differ.contains(place));
+        }
+        Ok(Some(layout))
+    }
+
+    /// Takes a Task in hand.
+    ///
+    /// # Errors
+    /// `TypeError` for an object of any other class, a subclass included.
+    pub fn admit(&self, task: &Bound<'_, PyAny>) -> PyResult<PlainTask> {
+        if task.get_type().is(self.class.bind(task.py())) {
+            Ok(PlainTask(task.clone().unbind()))
+        } else {
+            Err(PyTypeError::new_err("a Task of asyncio's own class was expected"))
+        }
+    }
+
+    /// Exchanges the coroutine that `task` steps; gives the one before.
+    pub fn replace_coroutine<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        coroutine: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
+        with_critical_section(task.bind(py), || exchange(task.bind(py), self.coroutine, coroutine))
+    }
+
+    /// Exchanges the context that `task` runs in; gives the one before. For a Task that no other
+    /// thread can reach.
+    pub fn replace_context<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        context: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
+        exchange(task.bind(py), self.context, context)
+    }
+
+    /// The context that `task` runs in.
+    pub fn context<'py>(&self, py: Python<'py>, task: &PlainTask) -> Bound<'py, PyAny> {
+        // SAFETY: `probe` found that this word of a Task is its reference to the context, which is
+        // never null once the Task is made, and `PlainTask` is of the class that was probed.
+        unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.context) as *mut _) }
+    }
+
+    /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
+    /// holds what the probe's maker held) refers to it.
+    pub fn is_unnoticed(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let Some(pristine) = &self.pristine else {
+            return false;
+        };
+        let task = task.bind(py);
+        references(task) == pristine.references
+            && pristine.words.iter().all(|(place, expected)| load(task, *place) == *expected)
+            && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
+            && is_number(task, pristine.name)
+    }
+
+    /// Whether Tasks can be told unnoticed at all.
+    pub fn tells_unnoticed(&self) -> bool {
+        self.pristine.is_some()
+    }
+}
+
+/// Learns what a new Task looks like; `None` where a change that matters would not show.
+///
+/// `noticed` may be spoilt in the course of it.
+fn pristine<'py>(
+    noticed: &Bound<'py, PyAny>,
+    make: &mut impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
+    [coroutine, context]: [&Bound<'py, PyAny>; 2],
+    unregister: &Bound<'py, PyAny>,
+) -> PyResult<Option<Pristine>> {
+    let py = noticed.py();
+    let name = PyString::new(py, "a name that nothing else refers to");
+    noticed.call_method1("set_name", (&name,))?;
+    let Some(name) = only(noticed, name.as_ptr().addr()) else {
+        return Ok(None);
+    };
+    let before = look(noticed);
+    noticed.setattr("an_attribute", 1)?;
+    let with_attribute = look(noticed);
+    let reference = py.import("weakref")?.call_method1("ref", (noticed,))?;
+    let with_reference = look(noticed);
+    drop(reference);
+    if before == with_attribute || with_attribute == with_reference {
+        return Ok(None);
+    }
+    let Some((task, _held)) = make(coroutine, context)? else {
+        return Ok(None);
+    };
+    unregister.call1((&task,))?;
+    let (words, behind) = look(&task);
+    let references = references(&task);
+    task.setattr("_log_destroy_pending", false)?;
+    Ok(is_number(&task, name).then_some(Pristine { words, behind, name, references }))
+}
+
+/// The one place behind the head where `wanted` stands.
+fn only(object: &Bound<'_, PyAny>, wanted: usize) -> Option<isize> {
+    let (words, _) = look(object);
+    let mut places = words.iter().filter(|(_, word)| *word == wanted).map(|(place, _)| *place);
+    places.next().filter(|_| places.next().is_none())
+}
+
+/// Every word of `object` that is its own, and what stands behind it; and where each stands.
+#[allow(clippy::type_complexity, reason = "the two fields of `Pristine`")]
+fn look(object: &Bound<'_, PyAny>) -> (Vec<(isize, usize)>, Option<(isize, [u8; 3])>) {
+    // SAFETY: the type of a live object is live.
+    let (size, flags) = unsafe {
+        let class = object.get_type_ptr();
+        ((*class).tp_basicsize, ffi::PyType_GetFlags(class))
+    };
+    let managed = if flags & MANAGED_FLAGS == MANAGED_FLAGS { &MANAGED[..] } else { &[] };
+    let own = HEAD..usize::try_from(size).unwrap_or(0) / WORD;
+    let places = managed.iter().copied().chain(own.filter_map(|place| isize::try_from(place).ok()));
+    let words = places.map(|place| (place, load(object, place))).collect();
+    let behind = (flags & INLINE_VALUES_FLAG != 0).then(|| (size, behind(object, size)));
+    (words, behind)
+}
+
+/// The bytes after the first, `place` bytes from the start of the object.
+fn behind(object: &Bound<'_, PyAny>, place: isize) -> [u8; 3] {
+    // SAFETY: `place` is the size of an object whose class has the flag: CPython allocates at least
+    // the four bytes behind it.
+    let [_, rest @ ..] =
+        unsafe { object.as_ptr().cast::<u8>().offset(place).cast::<[u8; 4]>().read() };
+    rest
+}
+
+fn load(object: &Bound<'_, PyAny>, place: isize) -> usize {
+    // SAFETY: `place` comes from `look` at an object of the same class: inside the size that the
+    // class gives its instances, or one of the words that CPython allocates in front of them for
+    // what it manages. Objects are aligned to words. The load is atomic because another thread may
+    // write at the same time, while the object is registered.
+    unsafe {
+        AtomicUsize::from_ptr(object.as_ptr().cast::<usize>().offset(place)).load(Ordering::Relaxed)
+    }
+}
+
+/// Puts `value` in the place of the reference that is there; gives the one before.
+fn exchange<'py>(
+    object: &Bound<'py, PyAny>,
+    place: isize,
+    value: Bound<'py, PyAny>,
+) -> Bound<'py, PyAny> {
+    // SAFETY: `probe` found that this word of the class is an owned reference; it is exchanged for
+    // another owned one, so every count stays right. What is given back is null only for a Task
+    // that was cleared by the garbage collector, which our own reference rules out. See the module
+    // doc for other threads.
+    unsafe {
+        let slot = object.as_ptr().cast::<*mut ffi::PyObject>().offset(place);
+        Bound::from_owned_ptr(object.py(), std::ptr::replace(slot, value.into_ptr()))
+    }
+}
+
+fn references(object: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Whether the reference at `place` is to an exact `int`.
+fn is_number(object: &Bound<'_, PyAny>, place: isize) -> bool {
+    let value = load(object, place) as *mut ffi::PyObject;
+    // SAFETY: the place of the name holds an owned reference or null.
+    !value.is_null() && unsafe { ffi::PyLong_CheckExact(value) != 0 }
+}
