@@ -2,6 +2,8 @@
 
 use pyo3::prelude::*;
 
+use super::task::Waiting;
+
 /// What follows the end of a coroutine.
 #[must_use]
 pub enum Next {
@@ -17,8 +19,8 @@ pub trait Completion {
     /// Takes the outcome and says what follows it.
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next;
 
-    /// What followed runs in `task` now: whoever wants to cancel has to cancel that.
-    fn goes_on(&self, py: Python<'_>, task: Py<PyAny>) {
-        let _ = (py, task);
+    /// What followed runs in this Task now: whoever wants to cancel has to cancel that.
+    fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
+        let _ = (py, waiting);
     }
 }

@@ -57,7 +57,9 @@ pub fn into_future(
 ) -> PyResult<CoroutineFuture> {
     match factory.start(py, coroutine, Slot::default()) {
         Started::Ended(slot) => Ok(CoroutineFuture { task: None, slot: Rc::new(slot) }),
-        Started::Suspended(task, slot) => Ok(CoroutineFuture { task: Some(task), slot }),
+        Started::Suspended(waiting, slot) => {
+            Ok(CoroutineFuture { task: Some(waiting.into_task()), slot })
+        }
         Started::Failed(_, error) => Err(error),
     }
 }

@@ -40,5 +40,5 @@ pub use awaitable::{Immediate, into_awaitable};
 pub use completion::{Completion, Next};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
 pub use listener::{intercept, was_answered};
-pub use task::{Started, TaskFactory};
+pub use task::{Started, TaskFactory, Waiting};
 pub use turn::{Turn, after_python};

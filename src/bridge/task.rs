@@ -7,28 +7,29 @@
 //! * The lane takes the first step itself. A coroutine that ends in it is concluded there and then,
 //!   without a turn of the loop.
 //! * Most of them end in it and never look at their Task. The Task is then as new, nobody else
-//!   refers to it ([`TaskLayout::is_unnoticed`]), and it serves the next coroutine: making one costs
+//!   refers to it ([`TaskLayout::is_unnoticed`]), and it serves another coroutine: making one costs
 //!   more than the whole step. One that was looked at is told the outcome and let go.
 //! * A coroutine that suspends keeps its Task. The Task is given the step that was taken
 //!   ([`Primed`]) and steps the coroutine itself from then on; at its end it tells the lane
-//!   ([`Listener`]).
+//!   ([`Listener`]). If a result is all that came of it, it is made as new again
+//!   ([`TaskLayout::renew`]).
 //!
 //! Where the class is laid out in a way that [`TaskLayout`] cannot tell (no C Task, or one of a
 //! CPython to come), each coroutine is started with `asyncio.Task(eager_start=True)`.
 //!
 //! # Who owns what
 //!
-//! [`Tasks`] belongs to one loop and its thread. It owns the idle Task, which is not registered
-//! with asyncio while it is idle. A Task owns its coroutine and its listener, the listener the
+//! [`Tasks`] belongs to one loop and its thread. It owns the idle Tasks, which are not
+//! registered with asyncio while they are idle. A Task owns its coroutine and its listener, the listener the
 //! completion.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use super::completion::{Completion, Next};
 use super::future::cancel;
@@ -41,14 +42,36 @@ use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
 use crate::python::task_layout::{PlainTask, TaskLayout};
 
+/// How many Tasks wait to serve again.
+const MOST_IDLE: usize = 256;
+
 /// What became of a coroutine that was started.
 pub enum Started<C> {
     /// It ended in its first step, and so did all that followed; the completion was told.
     Ended(C),
     /// It waits, in this Task.
-    Suspended(Py<PyAny>, Rc<C>),
+    Suspended(Waiting, Rc<C>),
     /// It could not be started; the completion was told nothing.
     Failed(C, PyErr),
+}
+
+/// The Task of a coroutine that suspended.
+pub struct Waiting {
+    task: Py<PyAny>,
+    /// Makes the Task take a step; for [`TaskFactory::reuse`].
+    step: Option<Py<PyAny>>,
+}
+
+impl Waiting {
+    /// The Task.
+    pub fn task(&self) -> &Py<PyAny> {
+        &self.task
+    }
+
+    /// The Task, for whoever keeps it.
+    pub fn into_task(self) -> Py<PyAny> {
+        self.task
+    }
 }
 
 /// Makes Tasks on one lane's loop.
@@ -81,20 +104,29 @@ impl TaskFactory {
         match self.0.begin(py, coroutine.into_bound(py), None, &completion) {
             Err(error) => Started::Failed(completion, error),
             Ok(None) => Started::Ended(completion),
-            Ok(Some(task)) => {
+            Ok(Some(waiting)) => {
                 let completion = Rc::new(completion);
-                if let Err(error) = self.0.listen(&task, completion.clone()) {
+                let task = waiting.task.bind(py);
+                if let Err(error) = self.0.listen(task, completion.clone()) {
                     // No memory for a listener: the Task goes, its outcome with it.
-                    error.write_unraisable(py, Some(&task));
-                    cancel(&task);
+                    error.write_unraisable(py, Some(task));
+                    cancel(task);
                 }
-                Started::Suspended(task.unbind(), completion)
+                Started::Suspended(waiting, completion)
             }
+        }
+    }
+
+    /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
+    /// noticed it.
+    pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {
+        if let Err(error) = self.0.reuse(py, waiting) {
+            error.write_unraisable(py, None);
         }
     }
 }
 
-/// asyncio's functions, the class's layout and the idle Task of one loop.
+/// asyncio's functions, the class's layout and the idle Tasks of one loop.
 pub(super) struct Tasks {
     event_loop: Py<PyAny>,
     class: Py<PyType>,
@@ -104,9 +136,9 @@ pub(super) struct Tasks {
     /// Looked at when the first Task is made: the loop runs then.
     layout: OnceCell<Option<TaskLayout>>,
     primed: Py<Primed>,
-    /// What the idle Task has for a context.
+    /// What an idle Task has for a context.
     no_context: Py<PyAny>,
-    idle: Cell<Option<Worker>>,
+    idle: RefCell<Vec<Worker>>,
 }
 
 /// Functions of `_asyncio`.
@@ -163,7 +195,7 @@ impl Tasks {
             layout: OnceCell::new(),
             primed: Py::new(py, Primed::new())?,
             no_context: py.import("contextvars")?.getattr("Context")?.call0()?.unbind(),
-            idle: Cell::new(None),
+            idle: RefCell::new(Vec::new()),
         })
     }
 
@@ -171,7 +203,11 @@ impl Tasks {
         if let Some(known) = self.layout.get() {
             return Ok(known.as_ref());
         }
-        let stand_in = || Bound::new(py, Primed::new()).map(Bound::into_any);
+        self.check_running(py)?;
+        let current = Current::enter(self, py.None().bind(py))?;
+        let result = PyList::empty(py).into_any();
+        let stand_ins = [Bound::new(py, Primed::new())?, Bound::new(py, Primed::new())?];
+        stand_ins[0].get().prime(Taken::Returned(result.clone().unbind()));
         let make = |coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>| {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", self.event_loop.bind(py))?;
@@ -186,7 +222,9 @@ impl Tasks {
         };
         let class = self.class.bind(py);
         let unregister = self.asyncio.unregister.bind(py);
-        let layout = TaskLayout::probe(class, [stand_in()?, stand_in()?], make, unregister)?;
+        let stand_ins = stand_ins.map(Bound::into_any);
+        let layout = TaskLayout::probe(class, stand_ins, &result, make, unregister)?;
+        drop(current);
         Ok(self.layout.get_or_init(|| layout).as_ref())
     }
 
@@ -200,7 +238,7 @@ impl Tasks {
         coroutine: Bound<'py, PyAny>,
         inherited: Option<Bound<'py, PyAny>>,
         completion: &dyn Completion,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ) -> PyResult<Option<Waiting>> {
         let Some(layout) = self.layout(py)? else {
             return self.begin_eagerly(py, &coroutine, inherited.as_ref(), completion);
         };
@@ -217,7 +255,7 @@ impl Tasks {
         let ended = if entered { run() } else { context::run(&context, run) };
         current.leave()?;
         match ended? {
-            None => Ok(Some(worker.task.bind(py).clone())),
+            None => Ok(Some(Waiting { task: worker.task.into_inner(), step: Some(worker.step) })),
             Some(outcome) => self.end(py, layout, worker, outcome).map(|()| None),
         }
     }
@@ -231,7 +269,7 @@ impl Tasks {
         inherited: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Worker, Bound<'py, PyAny>)> {
         if is_coroutine(coroutine)
-            && let Some(idle) = self.idle.take()
+            && let Some(idle) = self.pop()
         {
             let context = inherited.map_or_else(|| context::copy_current(py), Ok)?;
             drop(layout.replace_context(py, &idle.task, context.clone()));
@@ -242,7 +280,7 @@ impl Tasks {
         self.check_running(py)?;
         let (task, step) = catch(py, || call_one(self.class.bind(py), coroutine))?;
         let step = step.ok_or_else(|| PyRuntimeError::new_err("the loop took the first step"))?;
-        let task = layout.admit(&task)?;
+        let task = layout.admit(task)?;
         let context = match inherited {
             None => layout.context(py, &task),
             Some(context) => {
@@ -316,10 +354,7 @@ impl Tasks {
         };
         call_one(unregister.bind(py), task)?;
         if layout.is_unnoticed(py, &worker.task) {
-            let primed = self.primed.bind(py).clone().into_any();
-            drop(layout.replace_coroutine(py, &worker.task, primed));
-            drop(layout.replace_context(py, &worker.task, self.no_context.bind(py).clone()));
-            retire(py, self.idle.replace(Some(worker)));
+            self.park(py, layout, worker);
             return Ok(());
         }
         let taken = match outcome {
@@ -333,6 +368,43 @@ impl Tasks {
             return task.setattr(intern!(py, "_log_traceback"), false);
         }
         stepped
+    }
+
+    /// Keeps a Task that is as new, and not registered.
+    fn park(&self, py: Python<'_>, layout: &TaskLayout, worker: Worker) {
+        let primed = self.primed.bind(py).clone().into_any();
+        drop(layout.replace_coroutine(py, &worker.task, primed));
+        drop(layout.replace_context(py, &worker.task, self.no_context.bind(py).clone()));
+        let surplus = {
+            let mut idle = self.idle.borrow_mut();
+            if idle.len() < MOST_IDLE {
+                idle.push(worker);
+                return;
+            }
+            worker
+        };
+        retire(py, &surplus);
+    }
+
+    fn pop(&self) -> Option<Worker> {
+        self.idle.borrow_mut().pop()
+    }
+
+    fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
+        let (Some(layout), Some(step)) = (self.layout.get().and_then(Option::as_ref), waiting.step)
+        else {
+            return Ok(());
+        };
+        let task = layout.admit(waiting.task.into_bound(py))?;
+        if self.asyncio.register.is_some() {
+            // Up to CPython 3.13 a Task stays registered when it is done.
+            call_one(self.asyncio.unregister.bind(py), task.bind(py))?;
+        }
+        if let Some(result) = layout.renew(py, &task) {
+            drop(result);
+            self.park(py, layout, Worker { task, step, eager: true });
+        }
+        Ok(())
     }
 
     /// Makes the Task take a step that was taken already.
@@ -358,7 +430,7 @@ impl Tasks {
         coroutine: &Bound<'py, PyAny>,
         inherited: Option<&Bound<'py, PyAny>>,
         completion: &dyn Completion,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    ) -> PyResult<Option<Waiting>> {
         self.check_running(py)?;
         let make = |coroutine: &Bound<'py, PyAny>, context: Option<&Bound<'py, PyAny>>| {
             let keywords = PyDict::new(py);
@@ -370,13 +442,16 @@ impl Tasks {
         };
         let task = make(coroutine, inherited)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(Some(task));
+            return Ok(Some(Waiting { task: task.unbind(), step: None }));
         }
         let outcome = call_method(&task, intern!(py, "result"));
         let context = task.call_method0(intern!(py, "get_context"))?;
         match context::run(&context, || Ok(completion.complete(py, outcome)))? {
             Next::Done => Ok(None),
-            Next::Await(next) => make(next.bind(py), Some(&context)).map(Some),
+            Next::Await(next) => {
+                let task = make(next.bind(py), Some(&context))?;
+                Ok(Some(Waiting { task: task.unbind(), step: None }))
+            }
         }
     }
 
@@ -407,9 +482,9 @@ impl Tasks {
             })
             .and_then(|suspended| match suspended {
                 None => Ok(()),
-                Some(task) => {
-                    self.listen(&task, completion.clone())?;
-                    completion.goes_on(py, task.unbind());
+                Some(waiting) => {
+                    self.listen(waiting.task.bind(py), completion.clone())?;
+                    completion.goes_on(py, waiting);
                     Ok(())
                 }
             });
@@ -449,11 +524,8 @@ fn step<'py>(
     }
 }
 
-/// Lets a Task go that is pending and will stay so.
-fn retire(py: Python<'_>, worker: Option<Worker>) {
-    let Some(worker) = worker else {
-        return;
-    };
+/// Prepares a Task to go that is pending and will stay so.
+fn retire(py: Python<'_>, worker: &Worker) {
     let task = worker.task.bind(py);
     if let Err(error) = task.setattr(intern!(py, "_log_destroy_pending"), false) {
         error.write_unraisable(py, Some(task));
@@ -462,8 +534,9 @@ fn retire(py: Python<'_>, worker: Option<Worker>) {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        if let Some(idle) = self.idle.take() {
-            Python::attach(|py| retire(py, Some(idle)));
+        let idle = self.idle.take();
+        if !idle.is_empty() {
+            Python::attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
         }
     }
 }

@@ -14,7 +14,7 @@ use super::conclude::Conclusion;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
-use crate::bridge::{Completion, Next, Started, after_python, cancel, is_cancelled};
+use crate::bridge::{Completion, Next, Started, Waiting, after_python, cancel, is_cancelled};
 use crate::http::{Body, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -42,7 +42,7 @@ pub(super) struct Call {
     /// Keeps an abandoned Task alive where the route says that it goes on.
     kept: RefCell<Option<Py<PyAny>>>,
     /// The Task that goes on after the handler's ended; the connection fetches it.
-    moved: RefCell<Option<Py<PyAny>>>,
+    moved: RefCell<Option<Waiting>>,
     outlet: RefCell<Option<Outlet>>,
     ended: Cell<bool>,
     /// The exception whose handler the Task runs now.
@@ -146,12 +146,12 @@ impl Completion for Call {
         next
     }
 
-    fn goes_on(&self, _py: Python<'_>, task: Py<PyAny>) {
+    fn goes_on(&self, _py: Python<'_>, waiting: Waiting) {
         if self.abandoned.get() {
-            self.kept.replace(Some(task));
+            self.kept.replace(Some(waiting.into_task()));
             return;
         }
-        self.moved.replace(Some(task));
+        self.moved.replace(Some(waiting));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -250,12 +250,12 @@ impl Dispatcher {
     ) -> Answer {
         match self.core.tasks.start(py, coroutine, call) {
             Started::Ended(call) => Answer::Ready(call.response.take()),
-            Started::Suspended(task, call) => match call.response.take() {
+            Started::Suspended(waiting, call) => match call.response.take() {
                 Some(response) => {
-                    call.tie(task);
+                    call.tie(waiting);
                     Answer::Ready(Some(response))
                 }
-                None => Answer::Running(Running { call, task: Some(task) }),
+                None => Answer::Running(Running { call, task: Some(waiting) }),
             },
             Started::Failed(call, error) => Answer::Ready(Some(call.fail(py, error))),
         }
@@ -263,10 +263,12 @@ impl Dispatcher {
 }
 
 impl Call {
-    /// Ties a streaming Task to its outlet: the client's leaving cancels it.
-    fn tie(&self, task: Py<PyAny>) {
+    /// Ties a streaming Task to its outlet: the client's leaving cancels it. Any other has ended.
+    fn tie(&self, waiting: Waiting) {
         if let Some(outlet) = self.outlet.borrow().as_ref() {
-            outlet.tie(task, self.plan.cancel_on_disconnect);
+            outlet.tie(waiting.into_task(), self.plan.cancel_on_disconnect);
+        } else {
+            Python::attach(|py| self.dispatcher.core.tasks.reuse(py, waiting));
         }
     }
 }
@@ -274,7 +276,7 @@ impl Call {
 /// A suspended handler; dropping it means that nobody waits for the answer.
 pub struct Running {
     call: Rc<Call>,
-    task: Option<Py<PyAny>>,
+    task: Option<Waiting>,
 }
 
 impl Future for Running {
@@ -311,11 +313,11 @@ impl Drop for Running {
         self.call.abandoned.set(true);
         if self.call.plan.cancel_on_disconnect {
             Python::attach(|py| {
-                cancel(task.bind(py));
+                cancel(task.task().bind(py));
                 after_python(py);
             });
         } else {
-            self.call.kept.replace(Some(task));
+            self.call.kept.replace(Some(task.into_task()));
         }
     }
 }

@@ -26,7 +26,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyString, PyType, PyTypeMethods};
 
 const WORD: usize = size_of::<usize>();
 
@@ -63,6 +63,16 @@ struct Pristine {
     /// The word of the name: a number until somebody asks for it.
     name: isize,
     references: ffi::Py_ssize_t,
+    /// `None` where a Task that returned cannot be told from one that did more.
+    returned: Option<Returned>,
+}
+
+/// What a Task differs in once its coroutine returned.
+struct Returned {
+    /// The word of the result, otherwise null.
+    result: isize,
+    /// The word of the state, and what it is then.
+    state: (isize, usize),
 }
 
 /// A Task whose class the layout fits.
@@ -73,6 +83,11 @@ impl PlainTask {
     pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
         self.0.bind(py)
     }
+
+    /// The Task, in nobody's hand any more.
+    pub fn into_inner(self) -> Py<PyAny> {
+        self.0
+    }
 }
 
 /// A Task made for the probe, and what its maker holds of it beside the Task itself.
@@ -82,13 +97,15 @@ impl TaskLayout {
     /// Looks how instances of `class` are laid out; `None` when that cannot be told.
     ///
     /// `make` makes a pending Task for a coroutine and a context; `coroutines` are two that it
-    /// takes; `unregister` takes a Task out of asyncio's registers.
+    /// takes, the first of which returns `result` when it is stepped; `unregister` takes a Task out
+    /// of asyncio's registers. No Task is current.
     ///
     /// # Errors
     /// What `make`, `unregister` and asyncio raise.
     pub fn probe<'py>(
         class: &Bound<'py, PyType>,
         coroutines: [Bound<'py, PyAny>; 2],
+        result: &Bound<'py, PyAny>,
         mut make: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
         unregister: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Self>> {
@@ -109,7 +126,7 @@ impl TaskLayout {
         };
         let mut layout =
             Self { class: class.clone().unbind(), coroutine, context: place, pristine: None };
-        let plain = layout.admit(&task)?;
+        let plain = layout.admit(task.clone())?;
         drop(layout.replace_coroutine(py, &plain, second.clone()));
         drop(layout.replace_context(py, &plain, other.clone()));
         let seen = (task.call_method0("get_coro")?, task.call_method0("get_context")?);
@@ -117,7 +134,7 @@ impl TaskLayout {
             return Ok(None);
         }
         unregister.call1((&task,))?;
-        layout.pristine = pristine(&task, &mut make, [&first, &context], unregister)?;
+        layout.pristine = pristine(&task, &mut make, [&first, &context, result], unregister)?;
         if let Some(pristine) = &mut layout.pristine {
             let differ = [coroutine, layout.context, pristine.name];
             pristine.words.retain(|(place, _)| !differ.contains(place));
@@ -129,9 +146,9 @@ impl TaskLayout {
     ///
     /// # Errors
     /// `TypeError` for an object of any other class, a subclass included.
-    pub fn admit(&self, task: &Bound<'_, PyAny>) -> PyResult<PlainTask> {
-        if task.get_type().is(self.class.bind(task.py())) {
-            Ok(PlainTask(task.clone().unbind()))
+    pub fn admit(&self, task: Bound<'_, PyAny>) -> PyResult<PlainTask> {
+        if task.get_type_ptr() == self.class.bind(task.py()).as_type_ptr() {
+            Ok(PlainTask(task.unbind()))
         } else {
             Err(PyTypeError::new_err("a Task of asyncio's own class was expected"))
         }
@@ -178,9 +195,36 @@ impl TaskLayout {
             && is_number(task, pristine.name)
     }
 
-    /// Whether Tasks can be told unnoticed at all.
-    pub fn tells_unnoticed(&self) -> bool {
-        self.pristine.is_some()
+    /// Makes `task`, whose coroutine returned and which is not registered, pending again as it was
+    /// made, if that was all that happened to it ([`TaskLayout::is_unnoticed`]).
+    ///
+    /// Gives the result it had; `None` leaves the Task as it is.
+    pub fn renew<'py>(&self, py: Python<'py>, task: &PlainTask) -> Option<Bound<'py, PyAny>> {
+        let pristine = self.pristine.as_ref()?;
+        let returned = pristine.returned.as_ref()?;
+        let task = task.bind(py);
+        let (state, finished) = returned.state;
+        let fresh = pristine.words.iter().find(|(place, _)| *place == state)?.1;
+        let unnoticed = references(task) == pristine.references
+            && load(task, returned.result) != 0
+            && pristine.words.iter().all(|(place, expected)| {
+                let found = load(task, *place);
+                *place == returned.result
+                    || found == if *place == state { finished } else { *expected }
+            })
+            && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
+            && is_number(task, pristine.name);
+        unnoticed.then(|| {
+            // SAFETY: nobody but the caller refers to the Task, so nobody reads it meanwhile. The
+            // word of the state is no reference (`probe` saw a number change), and the reference
+            // to the result is taken over. After both every word is that of a pending Task.
+            unsafe {
+                let words = task.as_ptr().cast::<usize>();
+                words.offset(state).write(fresh);
+                let result = words.offset(returned.result).cast::<*mut ffi::PyObject>();
+                Bound::from_owned_ptr(py, std::ptr::replace(result, std::ptr::null_mut()))
+            }
+        })
     }
 }
 
@@ -190,7 +234,7 @@ impl TaskLayout {
 fn pristine<'py>(
     noticed: &Bound<'py, PyAny>,
     make: &mut impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
-    [coroutine, context]: [&Bound<'py, PyAny>; 2],
+    [coroutine, context, result]: [&Bound<'py, PyAny>; 3],
     unregister: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Pristine>> {
     let py = noticed.py();
@@ -208,14 +252,41 @@ fn pristine<'py>(
     if before == with_attribute || with_attribute == with_reference {
         return Ok(None);
     }
-    let Some((task, _held)) = make(coroutine, context)? else {
+    let Some((task, step)) = make(coroutine, context)? else {
         return Ok(None);
     };
     unregister.call1((&task,))?;
     let (words, behind) = look(&task);
     let references = references(&task);
-    task.setattr("_log_destroy_pending", false)?;
-    Ok(is_number(&task, name).then_some(Pristine { words, behind, name, references }))
+    step.call0()?;
+    let returned = returned(&words, &task, result);
+    Ok(is_number(&task, name).then_some(Pristine { words, behind, name, references, returned }))
+}
+
+/// What the return of its coroutine changed in a Task.
+fn returned(
+    before: &[(isize, usize)],
+    task: &Bound<'_, PyAny>,
+    result: &Bound<'_, PyAny>,
+) -> Option<Returned> {
+    let result = only(task, result.as_ptr().addr())?;
+    let (after, _) = look(task);
+    let changed: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after)
+        .map(|(before, after)| (before.0, before.1, after.1))
+        .collect();
+    match changed[..] {
+        [a, b] => {
+            let (own, (state, pending, finished)) = if a.0 == result { (a, b) } else { (b, a) };
+            // Two addresses would differ in more than their lowest bits, or not at all.
+            let is_number = pending ^ finished < 1 << 3;
+            (own.0 == result && own.1 == 0 && is_number)
+                .then_some(Returned { result, state: (state, finished) })
+        }
+        _ => None,
+    }
 }
 
 /// The one place behind the head where `wanted` stands.
