@@ -16,7 +16,6 @@ use pyo3::prelude::*;
 use super::completion::{Completion, Next};
 use super::future::is_cancelled;
 use super::task::Tasks;
-use crate::python::call::call_method;
 use crate::python::lane_bound::LaneBound;
 
 thread_local! {
@@ -54,7 +53,7 @@ impl Listener {
         let Some(completion) = state.completion.take() else {
             return true;
         };
-        let outcome = call_method(task, intern!(py, "result"));
+        let outcome = state.tasks.outcome(task);
         let all = match &outcome {
             Ok(_) => true,
             Err(error) => {

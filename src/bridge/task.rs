@@ -462,9 +462,25 @@ impl Tasks {
         completion: Rc<dyn Completion>,
     ) -> PyResult<()> {
         let py = task.py();
-        // The loop tells a listener inside the Task's context, whatever context this one is.
         let listener = Bound::new(py, Listener::new(self.clone(), completion))?;
+        // The loop tells a listener inside the Task's context, whatever context this one is.
+        let context = self.no_context.bind(py).clone();
+        let layout = self.layout.get().and_then(Option::as_ref);
+        if layout
+            .is_some_and(|layout| layout.set_callback(task, listener.clone().into_any(), context))
+        {
+            return Ok(());
+        }
         call_method_one(task, intern!(py, "add_done_callback"), &listener).map(drop)
+    }
+
+    /// What `task`, which is done, came to.
+    pub(super) fn outcome<'py>(&self, task: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let layout = self.layout.get().and_then(Option::as_ref);
+        match layout.and_then(|layout| layout.result(task)) {
+            Some(result) => Ok(result),
+            None => call_method(task, intern!(task.py(), "result")),
+        }
     }
 
     /// Runs `coroutine` after `ended`, whose context is entered and whose `completion` wants it.

@@ -1,10 +1,11 @@
-//! The two fields of a C `asyncio.Task` that a lane sets and asyncio gives no setter for: which
-//! coroutine the Task steps, and in which context.
+//! The fields of a C `asyncio.Task` that a lane reaches without asyncio's methods: two that have no
+//! setter, which coroutine the Task steps and in which context; and two that every request uses,
+//! its first callback and its result.
 //!
-//! Where they are is not assumed but found: [`TaskLayout::probe`] makes Tasks with a coroutine and
-//! a context that nothing else refers to, looks for the one word of the object that holds each,
-//! exchanges it and asks the Task's own methods whether they see the exchange. A Task class for
-//! which any of that fails has no layout, and the lane then uses it only through its methods.
+//! Where they are is not assumed but found: [`TaskLayout::probe`] makes Tasks with objects that
+//! nothing else refers to, looks for the one word of the Task that holds each, exchanges coroutine
+//! and context and asks the Task's own methods whether they see the exchange. A Task class for
+//! which that fails has no layout, and the lane then uses it only through its methods.
 //!
 //! The layout also knows what a Task looks like that nobody has noticed: word for word like a new
 //! one, and referred to by its owner alone. A name that was asked for, a callback, a request to
@@ -26,7 +27,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyString, PyType, PyTypeMethods};
+use pyo3::types::{PyDict, PyString, PyType, PyTypeMethods};
 
 const WORD: usize = size_of::<usize>();
 
@@ -50,6 +51,8 @@ pub struct TaskLayout {
     class: Py<PyType>,
     coroutine: isize,
     context: isize,
+    /// The first callback and its context, null while there is none.
+    callback: Option<(isize, isize)>,
     /// `None` where a Task cannot be told from a new one.
     pristine: Option<Pristine>,
 }
@@ -124,8 +127,13 @@ impl TaskLayout {
         let (Some(coroutine), Some(place)) = (find(&first), find(&context)) else {
             return Ok(None);
         };
-        let mut layout =
-            Self { class: class.clone().unbind(), coroutine, context: place, pristine: None };
+        let mut layout = Self {
+            class: class.clone().unbind(),
+            coroutine,
+            context: place,
+            callback: None,
+            pristine: None,
+        };
         let plain = layout.admit(task.clone())?;
         drop(layout.replace_coroutine(py, &plain, second.clone()));
         drop(layout.replace_context(py, &plain, other.clone()));
@@ -134,6 +142,7 @@ impl TaskLayout {
             return Ok(None);
         }
         unregister.call1((&task,))?;
+        layout.callback = callback(&task, [&second, &other])?;
         layout.pristine = pristine(&task, &mut make, [&first, &context, result], unregister)?;
         if let Some(pristine) = &mut layout.pristine {
             let differ = [coroutine, layout.context, pristine.name];
@@ -147,7 +156,7 @@ impl TaskLayout {
     /// # Errors
     /// `TypeError` for an object of any other class, a subclass included.
     pub fn admit(&self, task: Bound<'_, PyAny>) -> PyResult<PlainTask> {
-        if task.get_type_ptr() == self.class.bind(task.py()).as_type_ptr() {
+        if self.fits(&task) {
             Ok(PlainTask(task.unbind()))
         } else {
             Err(PyTypeError::new_err("a Task of asyncio's own class was expected"))
@@ -173,6 +182,39 @@ impl TaskLayout {
         context: Bound<'py, PyAny>,
     ) -> Bound<'py, PyAny> {
         exchange(task.bind(py), self.context, context)
+    }
+
+    /// Has `callback` called in `context` when `task` is done, as its first callback; false when it
+    /// has one already, or the place is not known: `add_done_callback` does it then.
+    pub fn set_callback(
+        &self,
+        task: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        context: Bound<'_, PyAny>,
+    ) -> bool {
+        let Some((first, its_context)) = self.callback.filter(|_| self.fits(task)) else {
+            return false;
+        };
+        with_critical_section(task, || {
+            let free = load(task, first) == 0 && load(task, its_context) == 0;
+            if free {
+                fill(task, first, callback);
+                fill(task, its_context, context);
+            }
+            free
+        })
+    }
+
+    /// What the coroutine of `task` returned, if it did.
+    pub fn result<'py>(&self, task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let place = self.pristine.as_ref()?.returned.as_ref().filter(|_| self.fits(task))?.result;
+        // SAFETY: this word of a Task is null or its reference to the result, which stays as long
+        // as the Task.
+        unsafe { Bound::from_borrowed_ptr_or_opt(task.py(), load(task, place) as *mut _) }
+    }
+
+    fn fits(&self, task: &Bound<'_, PyAny>) -> bool {
+        task.get_type_ptr() == self.class.bind(task.py()).as_type_ptr()
     }
 
     /// The context that `task` runs in.
@@ -226,6 +268,34 @@ impl TaskLayout {
             }
         })
     }
+}
+
+/// Where a Task keeps its first callback and that one's context.
+fn callback<'py>(
+    task: &Bound<'py, PyAny>,
+    [function, context]: [&Bound<'py, PyAny>; 2],
+) -> PyResult<Option<(isize, isize)>> {
+    let py = task.py();
+    let function = function.getattr("send")?;
+    let context = context.call_method0("copy")?;
+    let (before, _) = look(task);
+    let keywords = PyDict::new(py);
+    keywords.set_item("context", &context)?;
+    task.call_method("add_done_callback", (&function,), Some(&keywords))?;
+    let places = (only(task, function.as_ptr().addr()), only(task, context.as_ptr().addr()));
+    let (after, _) = look(task);
+    let changed: Vec<_> =
+        before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| *a).collect();
+    task.call_method1("remove_done_callback", (&function,))?;
+    Ok(match (places, &changed[..]) {
+        // Both were null, and nothing else says that there is a callback.
+        ((Some(function), Some(context)), [(a, 0), (b, 0)])
+            if [*a, *b] == [function, context] || [*b, *a] == [function, context] =>
+        {
+            Some((function, context))
+        }
+        _ => None,
+    })
 }
 
 /// Learns what a new Task looks like; `None` where a change that matters would not show.
@@ -328,6 +398,15 @@ fn load(object: &Bound<'_, PyAny>, place: isize) -> usize {
     // write at the same time, while the object is registered.
     unsafe {
         AtomicUsize::from_ptr(object.as_ptr().cast::<usize>().offset(place)).load(Ordering::Relaxed)
+    }
+}
+
+/// Puts `value` where a reference belongs and none is.
+fn fill(object: &Bound<'_, PyAny>, place: isize, value: Bound<'_, PyAny>) {
+    // SAFETY: `probe` found that this word of the class is null or an owned reference, and the
+    // caller that it is null now; the object is locked.
+    unsafe {
+        object.as_ptr().cast::<*mut ffi::PyObject>().offset(place).write(value.into_ptr());
     }
 }
 
