@@ -144,6 +144,7 @@ pub(super) struct Tasks {
 /// Functions of `_asyncio`.
 struct Asyncio {
     running_loop: Py<PyAny>,
+    current_task: Py<PyAny>,
     swap_current_task: Py<PyAny>,
     unregister: Py<PyAny>,
     register_eager: Py<PyAny>,
@@ -160,6 +161,7 @@ impl Asyncio {
             if py.version_info() >= (3, 14) { None } else { Some(function("_register_task")?) };
         Ok(Self {
             running_loop: function("_get_running_loop")?,
+            current_task: function("current_task")?,
             swap_current_task: function("_swap_current_task")?,
             unregister: function("_unregister_task")?,
             register_eager: function("_register_eager_task")?,
@@ -204,7 +206,7 @@ impl Tasks {
             return Ok(known.as_ref());
         }
         self.check_running(py)?;
-        let current = Current::enter(self, py.None().bind(py))?;
+        let nobody = Current::nobody(self, py)?;
         let result = PyList::empty(py).into_any();
         let stand_ins = [Bound::new(py, Primed::new())?, Bound::new(py, Primed::new())?];
         stand_ins[0].get().prime(Taken::Returned(result.clone().unbind()));
@@ -224,7 +226,7 @@ impl Tasks {
         let unregister = self.asyncio.unregister.bind(py);
         let stand_ins = stand_ins.map(Bound::into_any);
         let layout = TaskLayout::probe(class, stand_ins, &result, make, unregister)?;
-        drop(current);
+        drop(nobody);
         Ok(self.layout.get_or_init(|| layout).as_ref())
     }
 
@@ -570,6 +572,16 @@ impl<'a, 'py> Current<'a, 'py> {
     fn enter(tasks: &'a Tasks, task: &Bound<'py, PyAny>) -> PyResult<Self> {
         let before = tasks.swap(task)?;
         Ok(Self { tasks, py: task.py(), before, inside: Cell::new(true) })
+    }
+
+    /// As if a Task had been entered and left.
+    fn nobody(tasks: &'a Tasks, py: Python<'py>) -> PyResult<Self> {
+        let before = call_one(tasks.asyncio.current_task.bind(py), tasks.event_loop.bind(py))?;
+        // Up to CPython 3.12 it is an error to swap nothing for nothing.
+        if !before.is_none() {
+            tasks.swap(py.None().bind(py))?;
+        }
+        Ok(Self { tasks, py, before, inside: Cell::new(false) })
     }
 
     /// No Task is current from now on.
