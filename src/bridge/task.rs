@@ -14,8 +14,9 @@
 //!   ([`Listener`]). If a result is all that came of it, it is made as new again
 //!   ([`TaskLayout::renew`]).
 //!
-//! Where the class is laid out in a way that [`TaskLayout`] cannot tell (no C Task, or one of a
-//! CPython to come), each coroutine is started with `asyncio.Task(eager_start=True)`.
+//! Where `asyncio.Task` is not that class (some tools put one of their own in its place), or is
+//! laid out in a way that [`TaskLayout`] cannot tell, each coroutine is started with
+//! `asyncio.Task(eager_start=True)`.
 //!
 //! # Who owns what
 //!
@@ -141,8 +142,9 @@ pub(super) struct Tasks {
     idle: RefCell<Vec<Worker>>,
 }
 
-/// Functions of `_asyncio`.
+/// What `_asyncio` has.
 struct Asyncio {
+    class: Py<PyAny>,
     running_loop: Py<PyAny>,
     current_task: Py<PyAny>,
     swap_current_task: Py<PyAny>,
@@ -160,6 +162,7 @@ impl Asyncio {
         let register =
             if py.version_info() >= (3, 14) { None } else { Some(function("_register_task")?) };
         Ok(Self {
+            class: function("Task")?,
             running_loop: function("_get_running_loop")?,
             current_task: function("current_task")?,
             swap_current_task: function("_swap_current_task")?,
@@ -204,6 +207,9 @@ impl Tasks {
     fn layout<'py>(&self, py: Python<'py>) -> PyResult<Option<&TaskLayout>> {
         if let Some(known) = self.layout.get() {
             return Ok(known.as_ref());
+        }
+        if !self.class.is(&self.asyncio.class) {
+            return Ok(self.layout.get_or_init(|| None).as_ref());
         }
         self.check_running(py)?;
         let nobody = Current::nobody(self, py)?;

@@ -720,3 +720,71 @@ def test_a_hundred_thousand_tasks_leave_nothing(serve: Serve, raw: Connect, path
     objects_later, memory_later = ask(100_000)
     assert objects_later - objects < 500
     assert memory_later - memory < 8_000
+
+
+# -- a Task class of another kind -----------------------------------------------------------------
+
+OTHER_CLASS = """
+import asyncio, sys
+class Counted(asyncio.Task):
+    made = 0
+
+    def __init__(self, *args, **keywords):
+        Counted.made += 1
+        super().__init__(*args, **keywords)
+
+asyncio.Task = asyncio.tasks.Task = Counted
+import httpx
+from treadle import App, StreamingResponse
+from treadle.testing import LiveServer
+
+app = App()
+
+async def maybe(suspend):
+    if suspend:
+        await asyncio.sleep(0)
+    assert type(asyncio.current_task()) is Counted
+
+@app.get("/{suspend:int}")
+async def plain(suspend: int) -> str:
+    await maybe(suspend)
+    return "x"
+
+@app.get("/fails/{suspend:int}")
+async def fails(suspend: int) -> str:
+    await maybe(suspend)
+    raise KeyError
+
+@app.exception_handler(KeyError)
+async def handle(request, error) -> str:
+    await maybe(True)
+    return "handled"
+
+@app.get("/stream/{suspend:int}")
+async def stream(suspend: int):
+    await maybe(suspend)
+    async def chunks():
+        yield "a"
+        await asyncio.sleep(0)
+        yield "b"
+    return StreamingResponse(chunks())
+
+with LiveServer(app) as server:
+    base = "http://%s:%d" % server.address
+    for path in ("/", "/fails/", "/stream/"):
+        for suspend in (0, 1, 0, 1):
+            before = Counted.made
+            print(httpx.get(f"{base}{path}{suspend}").text, Counted.made > before)
+"""
+
+
+def test_a_class_that_somebody_put_in_place_of_asyncios_is_used() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OTHER_CLASS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stderr == ""
+    assert run.stdout.split() == ["x", "True"] * 4 + ["handled", "True"] * 4 + ["ab", "True"] * 4
+    assert run.returncode == 0
