@@ -30,6 +30,7 @@
 
 mod awaitable;
 mod completion;
+mod current;
 mod future;
 mod listener;
 mod primed;

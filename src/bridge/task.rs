@@ -24,7 +24,7 @@
 //! registered with asyncio while they are idle. A Task owns its coroutine and its listener, the listener the
 //! completion.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -33,6 +33,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use super::completion::{Completion, Next};
+use super::current::{Asyncio, Current};
 use super::future::cancel;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
@@ -142,38 +143,6 @@ pub(super) struct Tasks {
     idle: RefCell<Vec<Worker>>,
 }
 
-/// What `_asyncio` has.
-struct Asyncio {
-    class: Py<PyAny>,
-    running_loop: Py<PyAny>,
-    current_task: Py<PyAny>,
-    swap_current_task: Py<PyAny>,
-    unregister: Py<PyAny>,
-    register_eager: Py<PyAny>,
-    unregister_eager: Py<PyAny>,
-    /// `None` since CPython 3.14, where a Task that takes its first step is registered as any other.
-    register: Option<Py<PyAny>>,
-}
-
-impl Asyncio {
-    fn new(py: Python<'_>) -> PyResult<Self> {
-        let module = py.import("_asyncio")?;
-        let function = |name: &str| module.getattr(name).map(Bound::unbind);
-        let register =
-            if py.version_info() >= (3, 14) { None } else { Some(function("_register_task")?) };
-        Ok(Self {
-            class: function("Task")?,
-            running_loop: function("_get_running_loop")?,
-            current_task: function("current_task")?,
-            swap_current_task: function("_swap_current_task")?,
-            unregister: function("_unregister_task")?,
-            register_eager: function("_register_eager_task")?,
-            unregister_eager: function("_unregister_eager_task")?,
-            register,
-        })
-    }
-}
-
 /// A Task, and the callable that makes it take its next step.
 struct Worker {
     task: PlainTask,
@@ -212,7 +181,7 @@ impl Tasks {
             return Ok(self.layout.get_or_init(|| None).as_ref());
         }
         self.check_running(py)?;
-        let nobody = Current::nobody(self, py)?;
+        let nobody = Current::nobody(&self.asyncio, self.event_loop.bind(py))?;
         let result = PyList::empty(py).into_any();
         let stand_ins = [Bound::new(py, Primed::new())?, Bound::new(py, Primed::new())?];
         stand_ins[0].get().prime(Taken::Returned(result.clone().unbind()));
@@ -252,7 +221,8 @@ impl Tasks {
         };
         let entered = inherited.is_some();
         let (worker, context) = self.worker(py, layout, &coroutine, inherited)?;
-        let current = Current::enter(self, worker.task.bind(py))?;
+        let event_loop = self.event_loop.bind(py);
+        let current = Current::enter(&self.asyncio, event_loop, worker.task.bind(py))?;
         let run = || match step(py, layout, &worker.task, coroutine, completion) {
             First::Ended(outcome) => Ok(Some(outcome)),
             First::Suspended(waited_for) => {
@@ -562,57 +532,5 @@ impl Drop for Tasks {
         if !idle.is_empty() {
             Python::attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
         }
-    }
-}
-
-/// Makes a Task the current one; when dropped, the one before is current again.
-struct Current<'a, 'py> {
-    tasks: &'a Tasks,
-    py: Python<'py>,
-    /// The Task before, or `None` of Python.
-    before: Bound<'py, PyAny>,
-    inside: Cell<bool>,
-}
-
-impl<'a, 'py> Current<'a, 'py> {
-    fn enter(tasks: &'a Tasks, task: &Bound<'py, PyAny>) -> PyResult<Self> {
-        let before = tasks.swap(task)?;
-        Ok(Self { tasks, py: task.py(), before, inside: Cell::new(true) })
-    }
-
-    /// As if a Task had been entered and left.
-    fn nobody(tasks: &'a Tasks, py: Python<'py>) -> PyResult<Self> {
-        let before = call_one(tasks.asyncio.current_task.bind(py), tasks.event_loop.bind(py))?;
-        // Up to CPython 3.12 it is an error to swap nothing for nothing.
-        if !before.is_none() {
-            tasks.swap(py.None().bind(py))?;
-        }
-        Ok(Self { tasks, py, before, inside: Cell::new(false) })
-    }
-
-    /// No Task is current from now on.
-    fn leave(&self) -> PyResult<()> {
-        if self.inside.replace(false) {
-            self.tasks.swap(self.py.None().bind(self.py))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Current<'_, '_> {
-    fn drop(&mut self) {
-        let restored = self.leave().and_then(|()| {
-            if self.before.is_none() { Ok(()) } else { self.tasks.swap(&self.before).map(drop) }
-        });
-        if let Err(error) = restored {
-            error.write_unraisable(self.py, None);
-        }
-    }
-}
-
-impl Tasks {
-    fn swap<'py>(&self, task: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = task.py();
-        call_two(self.asyncio.swap_current_task.bind(py), self.event_loop.bind(py), task)
     }
 }
