@@ -37,9 +37,7 @@ use super::current::{Asyncio, Current};
 use super::future::cancel;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
-use crate::python::call::{
-    call_method, call_method_one, call_method_with, call_no_args, call_one, call_two,
-};
+use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
 use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
 use crate::python::task_layout::{PlainTask, TaskLayout};
