@@ -250,12 +250,12 @@ impl Dispatcher {
             }
             Conclusion::Await(coroutine) => self.start(py, plan, head, request, coroutine),
             Conclusion::Rescue(coroutine, first) => {
-                let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+                let call = Call::new(self.clone(), plan.clone(), head, request);
                 call.rescue(first);
                 self.launch(py, call, coroutine)
             }
             Conclusion::Stream(response, iterator) => {
-                let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+                let call = Call::new(self.clone(), plan.clone(), head, request);
                 match call.stream(py, response, &iterator) {
                     Ok(pump) => self.launch(py, call, pump),
                     Err(error) => Answer::Ready(Some(call.fail(py, error))),

@@ -28,6 +28,7 @@ use super::handle::{Handle, RemoteHandle, TimerHandle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
+use crate::bridge::intercept;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
@@ -263,6 +264,9 @@ impl LoopCore {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if intercept(&callback, args.iter_borrowed().next().as_deref()) {
+            return Ok(slf.py().None().into_bound(slf.py()));
+        }
         if !slf.get().is_plain() {
             let keywords = context_keyword(slf.py(), context)?;
             let name = intern!(slf.py(), "_call_soon_checked");

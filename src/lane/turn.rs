@@ -22,6 +22,7 @@ use super::alarm::{self, Alarm};
 use super::handle::{Handle, RemoteHandle};
 use super::loop_core::LoopCore;
 use super::ready::Entry;
+use crate::bridge::was_answered;
 use crate::python::fd::{Watched, watch_owned};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
@@ -87,7 +88,9 @@ impl LoopDriver {
                 break;
             }
             while let Some(entry) = self.batch.pop_front() {
-                if let Err(error) = run_entry(event_loop, entry) {
+                if let Err(error) = run_entry(event_loop, entry)
+                    && !was_answered(&error, py)
+                {
                     core.ready.put_back(std::mem::take(&mut self.batch));
                     return Err(error);
                 }
@@ -143,6 +146,11 @@ impl Future for LoopDriver {
         match turn {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
             Ok(Poll::Pending) => Poll::Pending,
+            Err(error) if Python::attach(|py| was_answered(&error, py)) => {
+                // A handler's `sys.exit()` is one failed request. What is left of the turn follows.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }

@@ -7,6 +7,7 @@
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
+//! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`json`] writes plain values as JSON;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
@@ -24,4 +25,5 @@ pub mod json;
 pub mod lane_bound;
 pub mod park;
 pub mod socket;
+pub mod task_layout;
 pub mod unique;

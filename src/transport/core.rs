@@ -86,8 +86,7 @@ impl TransportCore {
         let waiting = outbox.get().waiting(event_loop.cast::<LoopCore>()?.get());
         let socket = SocketFd::borrow(fd).map_err(|error| os_error(py, error))?;
         let context = context::copy_current(py)?.unbind();
-        let state =
-            State::new(socket, waiting, context, event_loop.clone().unbind());
+        let state = State::new(socket, waiting, context, event_loop.clone().unbind());
         Ok(Self { state: LaneBound::new(state) })
     }
 
