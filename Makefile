@@ -2,7 +2,8 @@
 #   PYTHON=   one interpreter: a tag (3.14), a command or a path     PORT=   for demo
 #   PYTHONS=  the interpreters to test on, of the same kinds         ARGS=   for pytest or profiling
 #   ONLY=     rust or python: only these tests
-export PYTHON PYTHONS PORT ARGS ONLY
+#   MINUTES=  for soak
+export PYTHON PYTHONS PORT ARGS ONLY MINUTES
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test lint fmt bench soak clean
@@ -29,7 +30,8 @@ fmt: ## format Rust and Python
 bench: ## measure against bare hyper and other servers (PYTHON, ARGS)
 	@.ci/bench
 
-soak: ## the shutdown tests with 200 rounds, on a release build (PYTHONS; the best by default)
+soak: ## ten minutes of mixed traffic, then 200 shutdowns, on a release build (MINUTES, PYTHONS)
+	@PROFILE=release PYTHON="$(firstword $(PYTHONS))" .ci/soak
 	@PYTHONS="$${PYTHONS:-$$(.ci/interpreters --best | cut -f1)}" TREADLE_SOAK=1 ONLY=python \
 	PROFILE=release ARGS="-k shutdown -o timeout=3600 -o faulthandler_timeout=3600 $(ARGS)" .ci/test
 

@@ -1,4 +1,4 @@
-"""`python -m profiling`: `compare` measures, `report` shows what was measured."""
+"""`python -m profiling`: commands that measure, and commands that show what was measured."""
 
 import argparse
 import signal
@@ -15,9 +15,12 @@ from profiling.interpreters import PYTHONS, Interpreter
 from profiling.measuring import Pace
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
+from profiling.soak import command as soak
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
+_OTHERS = (soak,)
+"""Modules of further commands; each has `add_to(commands)`, which sets the parser's `run`."""
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
 
@@ -28,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        if words.command == "compare":
+        if "run" in words:
+            words.run(words)
+        elif words.command == "compare":
             _compare(_options(words, parser), words.chart)
         else:
             _report(words.file, words.chart)
@@ -108,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")
     for command in (comparing, showing):
         command.add_argument("--chart", type=Path, metavar="FILE", help="draw it too, as SVG")
+    for module in _OTHERS:
+        module.add_to(commands)
     return parser
 
 

@@ -174,7 +174,9 @@ def _require_free(port: int) -> int:
         with socket.create_server(("127.0.0.1", port)):
             return port
     except OSError as error:
-        raise ComparisonError(f"Port {port} of 127.0.0.1 cannot be had: {error.strerror}.") from error
+        raise ComparisonError(
+            f"Port {port} of 127.0.0.1 cannot be had: {error.strerror}."
+        ) from error
 
 
 def _answers(port: int, ready: bytes | None) -> bool:
