@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from profiling import chart, report, results
+from profiling import chart, html, report, results
 from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
+from profiling.html import comparison
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.measuring import Pace
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
+from profiling.results import Result
 from profiling.soak import command as soak
 
 _INTERRUPTED = 130
@@ -34,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "run" in words:
             words.run(words)
         elif words.command == "compare":
-            _compare(_options(words, parser), words.chart)
+            _compare(_options(words, parser), words)
         else:
-            _report(words.file, words.chart)
+            _report(words)
     except ComparisonError as error:
         print(f"profiling: {error}", file=sys.stderr)
         return 1
@@ -50,18 +52,23 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _compare(options: Options, picture: Path | None) -> None:
+def _compare(options: Options, words: argparse.Namespace) -> None:
     result, _ = compare(options, Console())
     print(report.full(result), end="")
-    if picture:
-        picture.write_text(chart.draw(result))
+    _draw(result, words)
 
 
-def _report(file: Path | None, picture: Path | None) -> None:
-    result = results.load(file or results.newest())
+def _report(words: argparse.Namespace) -> None:
+    result = results.load(words.file or results.newest())
     print(report.document(result), end="")
-    if picture:
-        picture.write_text(chart.draw(result))
+    _draw(result, words)
+
+
+def _draw(result: Result, words: argparse.Namespace) -> None:
+    if words.chart:
+        words.chart.write_text(chart.draw(result))
+    if words.html:
+        words.html.write_text(html.render(comparison.page(result)))
 
 
 def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
@@ -113,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")
     for command in (comparing, showing):
         command.add_argument("--chart", type=Path, metavar="FILE", help="draw it too, as SVG")
+        command.add_argument("--html", type=Path, metavar="FILE", help="and as one HTML page")
     for module in _OTHERS:
         module.add_to(commands)
     return parser
