@@ -63,6 +63,18 @@ def _ratios(result: Result) -> Table | None:
     head, rows = report.ratio_rows(result)
     if not rows:
         return None
+    # Three columns a side there; here what counts comes first, where a phone shows it.
+    sides = (len(head) - 2) // 3
+    head = [*head[:2], *head[2::3], *(f"{name}, by CPU" for name in head[2::3])]
+    rows = [
+        [
+            row[0].replace("`", ""),
+            row[1],
+            *(f"{row[2 + 3 * at]} {row[4 + 3 * at]}".strip() for at in range(sides)),
+            *row[3::3],
+        ]
+        for row in rows
+    ]
     reached = sum(verdict.reached for verdict in result.verdicts)
     note = f"{reached} of {len(result.verdicts)} reached. Tap a column to sort by it."
     return Table("What was to be reached", head, rows, note)
@@ -104,8 +116,9 @@ def _by_product(servers: list[ServerFacts]) -> list[ServerFacts]:
 def _row(server: ServerFacts, values: dict[str, list[float | None]]) -> BarRow:
     ours = server.product == Product.TREADLE.value
     native = server.interpreter == Interpreter.NATIVE.value
-    side = "no Python" if native else report.python_of(server)
-    return BarRow(server.title, side, server.remark, ours, values)
+    side = "" if native else server.interpreter
+    under = "no Python" if native else report.python_of(server)
+    return BarRow(server.title, side, under, server.remark, ours, values)
 
 
 def _sides(result: Result) -> Table | None:
@@ -113,7 +126,7 @@ def _sides(result: Result) -> Table | None:
     if not rows:
         return None
     note = "Requests/s of the same product on both builds; above 1 free-threading is the faster."
-    return Table("Free-threaded beside the GIL", head, rows, note)
+    return Table("Free-threaded beside the GIL", head, rows, note, left=2)
 
 
 def _loads(result: Result) -> Iterable[Lines]:

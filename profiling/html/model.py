@@ -20,7 +20,9 @@ class BarRow(msgspec.Struct, frozen=True):
 
     label: str
     side: str = ""
-    """What the reader can filter by, such as 3.14t."""
+    """What the reader can filter by, such as 3.14t; without one it is always shown."""
+    under: str = ""
+    """Words below the label."""
     note: str = ""
     ours: bool = False
     values: dict[str, list[float | None]] = msgspec.field(default_factory=dict)
@@ -82,7 +84,7 @@ class Lines(msgspec.Struct, frozen=True, tag="lines", tag_field="kind"):
 
 
 class Table(msgspec.Struct, frozen=True, tag="table", tag_field="kind"):
-    """A table that sorts by the column that is tapped; `pass` and `miss` are shown as such."""
+    """A table that sorts by the column that is tapped; cells that end in pass or miss have colours."""
 
     title: str
     head: list[str]

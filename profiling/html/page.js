@@ -14,7 +14,7 @@
     for (const [name, value] of Object.entries(attributes)) {
       if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
       else if (name === "style") node.style.cssText = value;
-      else if (value !== false && value != null) node.setAttribute(name, value);
+      else if (value != null) node.setAttribute(name, value);
     }
     node.append(...children.filter((child) => child != null));
     return node;
@@ -100,7 +100,7 @@
       hush();
       const metric = chart.metrics[state.metric];
       const series = chart.series.filter((name) => !state.hidden.has(name));
-      const rows = chart.rows.filter((row) => !state.side || row.side === state.side);
+      const rows = chart.rows.filter((row) => !state.side || !row.side || row.side === state.side);
       const value = (row, name) => (row.values[name] || [])[state.metric];
       const all = rows.flatMap((row) => series.map((name) => value(row, name)))
         .filter((one) => one != null).sort((a, b) => a - b);
@@ -109,13 +109,13 @@
       const width = area.clientWidth < 560 ? 76 : 84;
       area.replaceChildren(...rows.map((row) => make("div", { class: row.ours ? "row ours" : "row" },
         make("div", { class: "name" }, row.label,
-          row.side ? make("span", { class: "side" }, row.side) : null),
+          row.under ? make("span", { class: "side" }, row.under) : null),
         make("div", {}, ...series.filter((name) => value(row, name) != null).map((name) => {
           const here = value(row, name);
           const part = Math.min(here / highest, 1) * width;
           return make("div", {
             class: "bar",
-            onpointermove: (event) => tell(event, `${row.label} ${row.side}`, [
+            onpointermove: (event) => tell(event, `${row.label} ${row.under}`, [
               ...chart.metrics.map((m, at) => [m.name, shown(row.values[name][at], m)]),
               ["series", name, chart.series.indexOf(name)],
               ...(row.note ? [["", row.note]] : []),
@@ -217,6 +217,7 @@
       for (const line of visible) {
         const paint = color(numbered.get(line.name));
         const known = line.points.filter((p) => of(p) != null);
+        if (!known.length) continue;
         const noisy = known.filter((p) => noise(p).length);
         if (noisy.length > 1) {
           const band = [...noisy.map((p) => `${toX(p.x)} ${toY(p.high)}`),
@@ -283,7 +284,7 @@
         rows.sort((one, other) => {
           const [a, b] = [one[order.column], other[order.column]];
           const [x, y] = [number(a), number(b)];
-          const words = column => column < chart.left || (isNaN(x) && isNaN(y));
+          const words = (column) => column < chart.left || (isNaN(x) && isNaN(y));
           const by = words(order.column) ? a.localeCompare(b)
             : (isNaN(x) ? -Infinity : x) - (isNaN(y) ? -Infinity : y) || 0;
           return order.up ? by : -by;
@@ -292,7 +293,7 @@
       body.replaceChildren(...rows.map((row) => make("tr", {}, ...row.map((text, column) =>
         make("td", {
           class: [column < chart.left ? "left" : "", column === 0 ? "first" : "",
-            text === "pass" || text === "miss" ? text : ""].join(" ").trim(),
+            /(pass|miss)$/.exec(text)?.[0] ?? ""].join(" ").trim(),
         }, text)))));
     }
     draw();
