@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from profiling import chart, html, report, results
+from profiling import chart, history, html, report, results
 from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
+from profiling.files import write
 from profiling.html import comparison
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.measuring import Pace
@@ -21,7 +22,7 @@ from profiling.soak import command as soak
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
-_OTHERS = (soak,)
+_OTHERS = (soak, history)
 """Modules of further commands; each has `add_to(commands)`, which sets the parser's `run`."""
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
@@ -61,14 +62,18 @@ def _compare(options: Options, words: argparse.Namespace) -> None:
 def _report(words: argparse.Namespace) -> None:
     result = results.load(words.file or results.newest())
     print(report.document(result), end="")
+    series = history.beside(result)
+    if series:
+        print(f"\n{history.report(series)}", end="")
     _draw(result, words)
 
 
 def _draw(result: Result, words: argparse.Namespace) -> None:
     if words.chart:
-        words.chart.write_text(chart.draw(result))
+        write(words.chart, chart.draw(result))
     if words.html:
-        words.html.write_text(html.render(comparison.page(result)))
+        trend = history.charts(history.beside(result))
+        write(words.html, html.render(comparison.page(result, trend)))
 
 
 def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
