@@ -15,6 +15,7 @@ from profiling.files import write
 from profiling.html import comparison
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.measuring import Pace
+from profiling.mixed import command as mixed
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
 from profiling.results import Result
@@ -22,7 +23,7 @@ from profiling.soak import command as soak
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
-_OTHERS = (soak, history)
+_OTHERS = (mixed, soak, history)
 """Modules of further commands; each has `add_to(commands)`, which sets the parser's `run`."""
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 

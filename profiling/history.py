@@ -233,7 +233,7 @@ def charts(series: Sequence[Series]) -> list[Lines]:
     for row in dict.fromkeys(one.row for one in series):
         drawn = [
             Line(
-                one.machine if several else "measured",
+                f"{one.interpreter}, {one.machine}" if several else one.interpreter,
                 [
                     Point(
                         moments.index((value.created, value.commit)),
@@ -244,7 +244,6 @@ def charts(series: Sequence[Series]) -> list[Lines]:
                     )
                     for value in one.values
                 ],
-                side=one.interpreter,
             )
             for one in series
             if one.row == row

@@ -67,29 +67,34 @@ def _panel(chart: Lines, metric: int, left: float, top: float) -> tuple[list[str
     """What is drawn, and how high all of it is."""
     shown = [line for line in chart.lines if any(_of(p, metric) is not None for p in line.points)]
     names = list(dict.fromkeys(line.name for line in shown))
+    sides = list(dict.fromkeys(line.side for line in shown if line.side))
+    dashed = [line.dashed or line.side in sides[1:] for line in shown]
     area = _Area(chart, shown, metric, left, top + _HEAD)
     drawn = [
         text(left, top + 4, chart.title, "name"),
         text(left, top + 20, _words(chart.metrics[metric]), "faint"),
         *area.axes(),
     ]
-    for line in shown:
-        drawn += area.line(line, names.index(line.name) % len(_COLORS))
+    for line, dash in zip(shown, dashed, strict=True):
+        drawn += area.line(line, names.index(line.name) % len(_COLORS), dash)
     bottom = top + _HEAD + _PANEL[1] + 34
     at = left
-    for line in shown:
+    for line, dash in zip(shown, dashed, strict=True):
         words = f"{line.name}, {line.side}" if line.side else line.name
         width = 26 + len(words) * _LETTER
         if at + width > left + _PANEL[0] and at > left:
             at, bottom = left, bottom + _LEGEND
-        dash = ' stroke-dasharray="4 3"' if line.dashed else ""
         number = names.index(line.name) % len(_COLORS)
         drawn.append(
-            f'<path class="line{number}" d="M{at:g} {bottom - 4:g} h14"{dash}/>'
+            f'<path class="line{number}" d="M{at:g} {bottom - 4:g} h14"{_dashes(dash)}/>'
             + text(at + 19, bottom, words, "faint")
         )
         at += width + 10
     return drawn, bottom + 30 - top
+
+
+def _dashes(dashed: bool) -> str:
+    return ' stroke-dasharray="5 4"' if dashed else ""
 
 
 def _words(metric: Metric) -> str:
@@ -147,16 +152,15 @@ class _Area:
         drawn.append(text(right, self._top + self._height + 30, label, "faint", anchor="end"))
         return drawn
 
-    def line(self, line: Line, number: int) -> list[str]:
+    def line(self, line: Line, number: int, dashed: bool) -> list[str]:
         """One line with its points."""
         at = [
             (self._x(p.x), self._y(value), p)
             for p in line.points
             if (value := _of(p, self._metric)) is not None
         ]
-        dash = ' stroke-dasharray="6 5"' if line.dashed else ""
         way = "L".join(f"{x:.1f} {y:.1f}" for x, y, _ in at)
-        drawn = [f'<path class="line{number}" d="M{way}"{dash}/>']
+        drawn = [f'<path class="line{number}" d="M{way}"{_dashes(dashed)}/>']
         for x, y, point in at:
             drawn.append(f'<circle class="dot{number}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>')
             if point.mark:
