@@ -19,11 +19,12 @@ from profiling.mixed import command as mixed
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
 from profiling.results import Result
+from profiling.scale import command as scale
 from profiling.soak import command as soak
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
-_OTHERS = (mixed, soak, history)
+_OTHERS = (mixed, scale, soak, history)
 """Modules of further commands; each has `add_to(commands)`, which sets the parser's `run`."""
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 

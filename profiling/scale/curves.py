@@ -1,0 +1,89 @@
+"""The curves: what grows, through which values, and how a point of each is asked for."""
+
+from dataclasses import dataclass
+
+from profiling.load import Request
+
+_KIB, _MIB = 2**10, 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One thing that grows."""
+
+    name: str
+    title: str
+    axis: str
+    values: tuple[int, ...]
+    """What it grows through; none for lanes, which grow to the number of cores."""
+    quick: tuple[int, ...]
+    weighs: bool = False
+    """Whether one more of it has a weight in memory."""
+
+    @property
+    def is_speed_up(self) -> bool:
+        """Whether it is lanes that grow, and the rate that is wanted of them."""
+        return not self.values
+
+
+CPU = Curve("cpu", "CPU-bound handler, 130 us of Python", "lanes", (), ())
+JSON = Curve("json", "JSON of a hundred objects", "lanes", (), ())
+SUSPENDED = Curve("suspended", "handler that suspends once", "lanes", (), ())
+CONNECTIONS = Curve(
+    "connections",
+    "connections, all of them asking",
+    "connections",
+    (1, 10, 100, 1_000, 5_000, 10_000, 20_000),
+    (1, 100),
+    weighs=True,
+)
+ROUTES = Curve(
+    "routes", "routes of the app", "routes", (1, 10, 100, 1_000, 5_000), (1, 100), weighs=True
+)
+BODY = Curve(
+    "body",
+    "size of the request body",
+    "bytes",
+    (0, _KIB, 16 * _KIB, 64 * _KIB, 256 * _KIB, _MIB, 10 * _MIB),
+    (0, 64 * _KIB),
+)
+HEADERS = Curve("headers", "headers of a request", "headers", (0, 10, 25, 50, 75, 100), (0, 50))
+WAITING = Curve(
+    "waiting",
+    "handlers that are suspended meanwhile",
+    "suspended handlers",
+    (1, 10, 100, 1_000, 10_000, 50_000),
+    (1, 100),
+    weighs=True,
+)
+
+CURVES = (CPU, JSON, SUSPENDED, CONNECTIONS, ROUTES, BODY, HEADERS, WAITING)
+BY_NAME = {curve.name: curve for curve in CURVES}
+
+_FEW = 8
+_USUAL = 64
+_A_LANE = 16
+
+
+def request(curve: Curve, value: int) -> Request:
+    """What is asked at one point."""
+    match curve.name:
+        case "cpu" | "json" | "suspended":
+            return Request(curve.name, f"/{curve.name}")
+        case "routes":
+            return Request(curve.name, f"/r{value - 1}/7")
+        case "body":
+            return Request(curve.name, "/body", body_bytes=value)
+        case "headers":
+            return Request(curve.name, "/sync", headers=value)
+        case _:
+            return Request(curve.name, "/sync")
+
+
+def connections(curve: Curve, value: int) -> int:
+    """How many connections ask at one point."""
+    if curve.is_speed_up:
+        return _A_LANE * value
+    if curve is CONNECTIONS:
+        return value
+    return _FEW if curve is BODY else _USUAL
