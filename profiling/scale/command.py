@@ -32,6 +32,8 @@ _PACE = Pace(seconds=3, warmup=1)
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 _ROUNDS = 3
 _SERVER_CORE, _LOAD_CORE = "0", "1"
+_FEWEST_WEIGHED = 100
+"""Memory comes in pages and arenas: a few of anything weigh nothing that could be measured."""
 _NO_TIMEOUTS = ("--timeout-request", "0", "--timeout-keep-alive", "0", "--timeout-header", "0")
 
 
@@ -126,7 +128,7 @@ def scale(options: Options, console: Console) -> Scale:
         warmup_seconds=options.pace.warmup,
         rounds=options.rounds,
     )
-    pythons: list[tuple[Interpreter, Path, Facts]] = []
+    pythons: list[_Python] = []
     for side in options.sides:
         try:
             python, facts = interpreters.with_treadle(side, options.pythons.get(side))
@@ -134,7 +136,7 @@ def scale(options: Options, console: Console) -> Scale:
             record.left_out.append(LeftOut(f"treadle {side.value}", str(error)))
             console.say(f"treadle {side.value} is left out: {error}")
             continue
-        pythons.append((side, python, facts))
+        pythons.append(_Python(side, python, facts))
         record.builds.append(Build.of(side.value, facts))
     if not pythons:
         reasons = "; ".join(out.reason for out in record.left_out)
@@ -147,6 +149,15 @@ def scale(options: Options, console: Console) -> Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class _Python:
+    """An interpreter that has treadle."""
+
+    side: Interpreter
+    path: Path
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     options: Options
     record: Scale
@@ -154,7 +165,7 @@ class _Run:
     folder: Path
     path: Path
 
-    def all(self, pythons: list[tuple[Interpreter, Path, Facts]]) -> None:
+    def all(self, pythons: list[_Python]) -> None:
         """Every point of every curve, in rounds; every second round the other way about."""
         steps = [
             (curve, value, python)
@@ -182,23 +193,23 @@ class _Run:
         self,
         curve: Curve,
         value: int,
-        python: tuple[Interpreter, Path, Facts],
+        python: _Python,
         turn: int,
         done: str,
     ) -> None:
-        side, path, facts = python
+        side = python.side
         words = f"{done} {curve.name} {value:,} {side.value}"
-        wanted = max(curves.connections(curve, value), value if curve is curves.WAITING else 0)
+        held = value if curve in {curves.WAITING, curves.CONNECTIONS} else 0
         try:
-            memory.require_files(wanted)
+            memory.require_files(curves.connections(curve, value) + held)
         except ComparisonError as error:
             skipped = Skipped(curve.name, side.value, value, str(error))
             if skipped not in self.record.skipped:
                 self.record.skipped.append(skipped)
             self.console.say(f"{words}  skipped: {error}")
             return
-        with self._server(curve, value, side, path, facts) as server:
-            sample = self._sample(server, curve, value, side, turn)
+        with self._server(curve, value, python) as server:
+            sample = self._sample(server, curve, value, python, turn)
         self.record.samples.append(sample)
         each = "" if sample.bytes_each is None else f"  {sample.bytes_each:,.0f} bytes each"
         self.console.say(
@@ -211,23 +222,21 @@ class _Run:
         self,
         curve: Curve,
         value: int,
-        side: Interpreter,
-        python: Path,
-        facts: Facts,
+        python: _Python,
         routes: int | None = None,
     ) -> Iterator[Program]:
         lanes = value if curve.is_speed_up else 1
-        word = "--workers" if facts.gil else "--lanes"
+        word = "--workers" if python.facts.gil else "--lanes"
         everywhere = ",".join(map(str, cores()))
         if routes is None:
             routes = value if curve is curves.ROUTES else 0
 
         def command(port: int) -> list[str]:
-            serve = [str(python), "-m", "treadle", "run", _APP, "--port", str(port)]
+            serve = [str(python.path), "-m", "treadle", "run", _APP, "--port", str(port)]
             return [*serve, word, str(lanes), *_NO_TIMEOUTS]
 
         program = Program(
-            f"treadle {side.value} with {value:,} {curve.axis}",
+            f"treadle {python.side.value} with {value:,} {curve.axis}",
             command,
             self.folder,
             cores=everywhere if curve.is_speed_up else _SERVER_CORE,
@@ -238,27 +247,21 @@ class _Run:
             yield server
 
     def _sample(
-        self, server: Program, curve: Curve, value: int, side: Interpreter, turn: int
+        self, server: Program, curve: Curve, value: int, python: _Python, turn: int
     ) -> Sample:
-        each: float | None = None
+        side = python.side
         if curve is curves.WAITING:
             with waiting.handlers(server, value) as each:
                 return self._drive(server, curve, value, side, turn, each)
         if curve is curves.CONNECTIONS:
             with memory.held(server, value, "/sync") as each:
-                pass
-        elif curve is curves.ROUTES:
-            each = self._weight_of_routes(server, value, side)
-        return self._drive(server, curve, value, side, turn, each)
-
-    def _weight_of_routes(self, server: Program, value: int, side: Interpreter) -> float:
-        """What each route weighs: beside a server that has none."""
-        known = next(build for build in self.record.builds if build.interpreter == side.value)
-        facts = Facts(known.python, known.gil, known.treadle, known.profile)
-        python = interpreters.with_treadle(side, self.options.pythons.get(side))[0]
-        with self._server(curves.ROUTES, value, side, python, facts, routes=0) as bare:
-            without = resident_bytes(bare.pid)
-        return (resident_bytes(server.pid) - without) / value
+                return self._drive(server, curve, value, side, turn, each)
+        if curve is curves.ROUTES:
+            # Beside a server that has none of them.
+            with self._server(curve, value, python, routes=0) as bare:
+                each = (resident_bytes(server.pid) - resident_bytes(bare.pid)) / value
+            return self._drive(server, curve, value, side, turn, each)
+        return self._drive(server, curve, value, side, turn, None)
 
     def _drive(
         self,
@@ -294,6 +297,6 @@ class _Run:
             cpu_us=round(used / seen.requests * 1e6, 3),
             p50_us=seen.latency.p50_us,
             p99_us=seen.latency.p99_us,
-            bytes_each=None if each is None else round(each, 1),
+            bytes_each=None if each is None or value < _FEWEST_WEIGHED else round(each, 1),
             timeouts=seen.timeouts,
         )

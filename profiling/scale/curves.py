@@ -28,36 +28,46 @@ class Curve:
 
 CPU = Curve("cpu", "CPU-bound handler, 130 us of Python", "lanes", (), ())
 JSON = Curve("json", "JSON of a hundred objects", "lanes", (), ())
-SUSPENDED = Curve("suspended", "handler that suspends once", "lanes", (), ())
+SUSPENDED = Curve("suspended", "A handler that suspends once", "lanes", (), ())
+ASKING = Curve(
+    "asking",
+    "Connections that ask without a pause",
+    "connections",
+    (1, 4, 16, 64, 256, 1_000),
+    (1, 64),
+)
 CONNECTIONS = Curve(
     "connections",
-    "connections, all of them asking",
-    "connections",
+    "Idle connections, 64 more ask",
+    "idle connections",
     (1, 10, 100, 1_000, 5_000, 10_000, 20_000),
     (1, 100),
     weighs=True,
 )
 ROUTES = Curve(
-    "routes", "routes of the app", "routes", (1, 10, 100, 1_000, 5_000), (1, 100), weighs=True
+    "routes", "Routes of the app", "routes", (1, 10, 100, 1_000, 5_000), (1, 100), weighs=True
 )
 BODY = Curve(
     "body",
-    "size of the request body",
+    "Size of the request body",
     "bytes",
     (0, _KIB, 16 * _KIB, 64 * _KIB, 256 * _KIB, _MIB, 10 * _MIB),
     (0, 64 * _KIB),
 )
-HEADERS = Curve("headers", "headers of a request", "headers", (0, 10, 25, 50, 75, 100), (0, 50))
+# With Host the last has a hundred headers, the most that treadle takes.
+HEADERS = Curve(
+    "headers", "Headers of a request", "headers beside Host", (0, 10, 25, 50, 75, 99), (0, 50)
+)
 WAITING = Curve(
     "waiting",
-    "handlers that are suspended meanwhile",
+    "Suspended handlers, 64 connections ask",
     "suspended handlers",
     (1, 10, 100, 1_000, 10_000, 50_000),
     (1, 100),
     weighs=True,
 )
 
-CURVES = (CPU, JSON, SUSPENDED, CONNECTIONS, ROUTES, BODY, HEADERS, WAITING)
+CURVES = (CPU, JSON, SUSPENDED, ASKING, CONNECTIONS, ROUTES, BODY, HEADERS, WAITING)
 BY_NAME = {curve.name: curve for curve in CURVES}
 
 _FEW = 8
@@ -84,6 +94,6 @@ def connections(curve: Curve, value: int) -> int:
     """How many connections ask at one point."""
     if curve.is_speed_up:
         return _A_LANE * value
-    if curve is CONNECTIONS:
+    if curve is ASKING:
         return value
     return _FEW if curve is BODY else _USUAL

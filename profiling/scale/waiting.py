@@ -14,8 +14,6 @@ from profiling import memory
 from profiling.errors import ComparisonError
 from profiling.program import Program
 
-_PER_ADDRESS = 20_000
-"""Connections from one address: below the number of its ephemeral ports."""
 _PATIENCE = 60.0
 _ASK_AGAIN_AFTER = 0.02
 _REQUEST = b"GET /hold HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -36,8 +34,8 @@ def handlers(server: Program, count: int) -> Iterator[float]:
     with ExitStack() as stack:
         waiting: list[socket.socket] = []
         for number in range(count):
-            source = f"127.0.0.{2 + number // _PER_ADDRESS}"
-            waiting.append(stack.enter_context(memory.connection(server, source)))
+            address = memory.source(number)
+            waiting.append(stack.enter_context(memory.connection(server, address)))
             waiting[-1].sendall(_REQUEST)
         _until_held(server, count)
         yield (memory.settled(server) - before) / count
