@@ -183,19 +183,17 @@ def _values(cell: Cell) -> list[float | None]:
 
 def charts(record: Mixed) -> list[Lines]:
     """One chart for each build of CPython."""
-    return [
-        Lines(
-            f"CPython {side}",
-            Axis("threads, processes or lanes", log=True),
-            METRICS,
-            [
-                Line(subject.title, [Point(cell.size, _values(cell)) for cell in known])
-                for subject in _of(record, side)
-                if (known := cells(record, subject))
-            ],
-        )
-        for side in _sides(record)
-    ]
+    found = []
+    for side in _sides(record):
+        drawn = [
+            Line(subject.title, [Point(cell.size, _values(cell)) for cell in known])
+            for subject in _of(record, side)
+            if (known := cells(record, subject))
+        ]
+        if drawn:
+            axis = Axis("threads, processes or lanes", log=True)
+            found.append(Lines(f"CPython {side}", axis, METRICS, drawn))
+    return found
 
 
 def page(record: Mixed) -> Page:
