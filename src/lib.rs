@@ -34,7 +34,7 @@ use pyo3::prelude::*;
 
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
-mod _treadle {
+pub mod _treadle {
     use pyo3::prelude::*;
 
     #[pymodule_export]
