@@ -126,4 +126,5 @@ def _run(command: list[str]) -> None:
         raise UnavailableError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UnavailableError(f"{Path(command[0]).name} failed: {said[-1].strip()}")
+        tool = command[2] if command[1] == "-m" else Path(command[0]).name
+        raise UnavailableError(f"{tool} failed: {said[-1].strip()}")

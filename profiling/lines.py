@@ -77,7 +77,7 @@ def _panel(chart: Lines, metric: int, left: float, top: float) -> tuple[list[str
     ]
     for line, dash in zip(shown, dashed, strict=True):
         drawn += area.line(line, names.index(line.name) % len(_COLORS), dash)
-    bottom = top + _HEAD + _PANEL[1] + 34
+    bottom = top + _HEAD + _PANEL[1] + 50
     at = left
     for line, dash in zip(shown, dashed, strict=True):
         words = f"{line.name}, {line.side}" if line.side else line.name

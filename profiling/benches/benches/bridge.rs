@@ -49,7 +49,7 @@ fn crossing(criterion: &mut Criterion) {
                     Box::pin(async move {
                         let began = Instant::now();
                         for _ in 0..times {
-                            let start = |py| lane.start(py, make.call0(py).unwrap());
+                            let start = |py: Python<'_>| lane.start(py, make.call0(py).unwrap());
                             let value = Python::attach(start).await.unwrap();
                             Python::attach(|py| assert_eq!(value.extract::<i64>(py).unwrap(), 7));
                         }

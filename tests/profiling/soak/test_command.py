@@ -41,3 +41,11 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
         options = Options(SECOND, port=port, output=tmp_path / "soak.json")
         with pytest.raises(ComparisonError, match=f"Port {port} of 127.0.0.1 cannot be had"):
             soak(options, Console(quiet=True))
+
+
+def test_what_grows_fails_the_soak(tmp_path: Path) -> None:
+    file = tmp_path / "soak.json"
+    options = Options(3 * SECOND, output=file, app="tests.profiling.soak.leaking_app:app")
+    with pytest.raises(ComparisonError, match=r"^The soak failed: objects grew from"):
+        soak(options, Console(quiet=True))
+    assert "objects grew" in records.load(file, Soak).faults[0]
