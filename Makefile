@@ -34,7 +34,7 @@ micro: ## micro-benchmarks: Criterion and pytest-benchmark, on a release build (
 	@.ci/micro
 
 soak: ## ten minutes of mixed traffic, then 200 shutdowns, on a release build (MINUTES, PYTHONS)
-	@PROFILE=release PYTHON="$(firstword $(PYTHONS))" .ci/soak
+	@PROFILE=release PYTHON="$(or $(PYTHON),$(firstword $(PYTHONS)))" .ci/soak
 	@PYTHONS="$${PYTHONS:-$$(.ci/interpreters --best | cut -f1)}" TREADLE_SOAK=1 ONLY=python \
 	PROFILE=release ARGS="-k shutdown -o timeout=3600 -o faulthandler_timeout=3600 $(ARGS)" .ci/test
 

@@ -10,11 +10,17 @@ import pytest
 from profiling import records
 from profiling.console import Console
 from profiling.errors import ComparisonError
+from profiling.soak import census
 from profiling.soak.command import Options, Soak, soak, summary
 
 pytestmark = pytest.mark.slow
 
 SECOND = 1 / 60
+
+
+@pytest.fixture(autouse=True)
+def counted_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "_LOOK_EVERY", 0.02)
 
 
 def test_a_sound_server_passes_and_the_record_says_what_was_done(tmp_path: Path) -> None:
