@@ -2,10 +2,11 @@
 #   PYTHON=   one interpreter: a tag (3.14), a command or a path     PORT=   for demo
 #   PYTHONS=  the interpreters to test on, of the same kinds         ARGS=   for pytest or profiling
 #   ONLY=     rust or python: only these tests
-export PYTHON PYTHONS PORT ARGS ONLY
+#   MINUTES=  for soak
+export PYTHON PYTHONS PORT ARGS ONLY MINUTES
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt bench soak clean
+.PHONY: help demo build test lint fmt bench micro soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -29,11 +30,15 @@ fmt: ## format Rust and Python
 bench: ## measure against bare hyper and other servers (PYTHON, ARGS)
 	@.ci/bench
 
-soak: ## the shutdown tests with 200 rounds, on a release build (PYTHONS; the best by default)
+micro: ## micro-benchmarks: Criterion and pytest-benchmark, on a release build (PYTHON, ONLY, ARGS)
+	@.ci/micro
+
+soak: ## ten minutes of mixed traffic, then 200 shutdowns, on a release build (MINUTES, PYTHONS)
+	@PROFILE=release PYTHON="$(or $(PYTHON),$(firstword $(PYTHONS)))" .ci/soak
 	@PYTHONS="$${PYTHONS:-$$(.ci/interpreters --best | cut -f1)}" TREADLE_SOAK=1 ONLY=python \
 	PROFILE=release ARGS="-k shutdown -o timeout=3600 -o faulthandler_timeout=3600 $(ARGS)" .ci/test
 
 clean: ## remove what the other targets made
-	rm -rf target profiling/baseline/target profiling/.peers dist .venv .venv-*
+	rm -rf target profiling/baseline/target profiling/benches/target profiling/.peers dist .venv .venv-*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	find python tests examples profiling -name __pycache__ -prune -exec rm -rf {} +

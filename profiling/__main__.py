@@ -1,4 +1,4 @@
-"""`python -m profiling`: `compare`, `loops` and `bridge` measure; `report` shows a result."""
+"""`python -m profiling`: commands that measure, and commands that show what was measured."""
 
 import argparse
 import signal
@@ -7,24 +7,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from profiling import bridge, chart, report, results
+from profiling import bridge, chart, history, html, report, results
 from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
+from profiling.files import write
+from profiling.html import comparison
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.loops import compare as loops
 from profiling.loops import table as loops_table
 from profiling.loops.kinds import Kind
 from profiling.loops.scenarios import BY_NAME, SCENARIOS, Scenario
 from profiling.measuring import Pace
+from profiling.mixed import command as mixed
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
+from profiling.results import Result
+from profiling.scale import command as scale
+from profiling.soak import command as soak
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
 _LOOP_SECONDS = 2.0
 _QUICK_SECONDS = 0.6
 _BRIDGE_ROUNDS = 7
+_OTHERS = (mixed, scale, soak, history)
+"""Modules of further commands; each has `add_to(commands)`, which sets the parser's `run`."""
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
 
@@ -35,14 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        if words.command == "compare":
-            _compare(_options(words, parser), words.chart)
+        if "run" in words:
+            words.run(words)
+        elif words.command == "compare":
+            _compare(_options(words, parser), words)
         elif words.command == "loops":
             _loops(words, parser)
         elif words.command == "bridge":
             _bridge(words)
         else:
-            _report(words.file, words.chart)
+            _report(words)
     except ComparisonError as error:
         print(f"profiling: {error}", file=sys.stderr)
         return 1
@@ -56,11 +66,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _compare(options: Options, picture: Path | None) -> None:
+def _compare(options: Options, words: argparse.Namespace) -> None:
     result, _ = compare(options, Console())
     print(report.full(result), end="")
-    if picture:
-        picture.write_text(chart.draw(result))
+    _draw(result, words)
 
 
 def _loops(words: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -86,11 +95,21 @@ def _bridge(words: argparse.Namespace) -> None:
     print(bridge.report(result), end="")
 
 
-def _report(file: Path | None, picture: Path | None) -> None:
-    result = results.load(file or results.newest())
+def _report(words: argparse.Namespace) -> None:
+    result = results.load(words.file or results.newest())
     print(report.document(result), end="")
-    if picture:
-        picture.write_text(chart.draw(result))
+    series = history.beside(result)
+    if series:
+        print(f"\n{history.report(series)}", end="")
+    _draw(result, words)
+
+
+def _draw(result: Result, words: argparse.Namespace) -> None:
+    if words.chart:
+        write(words.chart, chart.draw(result))
+    if words.html:
+        trend = history.charts(history.beside(result))
+        write(words.html, html.render(comparison.page(result, trend)))
 
 
 def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
@@ -159,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("file", nargs="?", type=Path, help="default: the newest complete one")
     for command in (comparing, showing):
         command.add_argument("--chart", type=Path, metavar="FILE", help="draw it too, as SVG")
+        command.add_argument("--html", type=Path, metavar="FILE", help="and as one HTML page")
+    for module in _OTHERS:
+        module.add_to(commands)
     return parser
 
 

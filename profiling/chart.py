@@ -27,7 +27,7 @@ _DWARFS = 3.0
 _FAINT_LETTER = 6.2
 _WIDTH = _MARGIN + _NAMES + 2 * (_PANEL + _VALUE) + _GAP + _MARGIN
 
-_STYLE = """
+STYLE = """
 text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #1f2937 }
 .page { fill: #ffffff; stroke: #e5e7eb }
 .title { font-size: 15px; font-weight: 600 }
@@ -39,7 +39,7 @@ text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-seri
 .cut { fill: #ffffff }
 .bar0 { fill: #0f766e } .bar1 { fill: #2563eb } .bar2 { fill: #d97706 }
 """
-_DARK = """
+DARK = """
 text { fill: #e5e7eb }
 .page { fill: #0d1117; stroke: #30363d }
 .faint { fill: #9ca3af }
@@ -65,7 +65,7 @@ class _Panel:
         drawn = [
             f'<rect class="bar{shade}" x="{self.left:g}" y="{top:g}" width="{width:.1f}" '
             f'height="{_BAR}" rx="2"/>',
-            _text(self.left + width + 5, top + _BAR - 2, label, "value"),
+            text(self.left + width + 5, top + _BAR - 2, label, "value"),
         ]
         if value > self.highest:
             cut = self.left + _PANEL - 16
@@ -77,7 +77,7 @@ class _Panel:
 
     def axis(self, bottom: float) -> list[str]:
         """The lines behind the bars, and what they stand for."""
-        drawn = [_text(self.left, _TOP - 30, self.title, "head")]
+        drawn = [text(self.left, _TOP - 30, self.title, "head")]
         for mark in range(int(self.highest / self.per_mark) + 1):
             at = self.left + mark * self.per_mark / self.highest * _PANEL
             drawn.append(
@@ -85,7 +85,7 @@ class _Panel:
                 f'y2="{bottom - _BETWEEN + 4:g}"/>'
             )
             drawn.append(
-                _text(at, _TOP - 13, f"{mark * self.per_mark:,g}", "faint", anchor="middle")
+                text(at, _TOP - 13, f"{mark * self.per_mark:,g}", "faint", anchor="middle")
             )
         return drawn
 
@@ -113,14 +113,14 @@ def draw(result: Result) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">',
-            f"<style>{_STYLE}@media (prefers-color-scheme: dark) {{{_DARK}}}</style>",
+            f"<style>{STYLE}@media (prefers-color-scheme: dark) {{{DARK}}}</style>",
             f'<rect class="page" x=".5" y=".5" width="{_WIDTH - 1}" height="{height - 1:g}" '
             'rx="8"/>',
-            _text(_MARGIN, 32, title, "title"),
+            text(_MARGIN, 32, title, "title"),
             *_legend(),
             *(line for panel in panels for line in panel.axis(top)),
             *rows,
-            _text(_MARGIN, height - 12, _origin(result), "faint"),
+            text(_MARGIN, height - 12, _origin(result), "faint"),
             "</svg>\n",
         ]
     )
@@ -140,8 +140,8 @@ def _row(
     if server.interpreter == Interpreter.FREE_THREADED.value:
         side += ", free-threaded"
     drawn = [
-        _text(_MARGIN, top + 11, server.title, "name"),
-        _text(_MARGIN, top + 26, side, "faint"),
+        text(_MARGIN, top + 11, server.title, "name"),
+        text(_MARGIN, top + 26, side, "faint"),
     ]
     for number, (shade, cell) in enumerate(bars):
         at = top + number * _STEP
@@ -169,7 +169,7 @@ def _legend() -> list[str]:
     for shade, scenario in enumerate(_SCENARIOS):
         words = f"{scenario.name}: {scenario.isolates}"
         drawn.append(f'<rect class="bar{shade}" x="{at:g}" y="45" width="10" height="10" rx="2"/>')
-        drawn.append(_text(at + 16, 54, words, "faint"))
+        drawn.append(text(at + 16, 54, words, "faint"))
         at += 46 + len(words) * _FAINT_LETTER
     return drawn
 
@@ -183,6 +183,7 @@ def _origin(result: Result) -> str:
     )
 
 
-def _text(left: float, top: float, words: str, kind: str, anchor: str = "start") -> str:
+def text(left: float, top: float, words: str, kind: str, anchor: str = "start") -> str:
+    """A line of text; `anchor` is which end of it stands at `left`."""
     lean = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return f'<text class="{kind}" x="{left:.1f}" y="{top:g}"{lean}>{escape(words)}</text>'

@@ -99,7 +99,16 @@ def _busy_seconds(core: int) -> float:
 
 
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and everything below it."""
+    """Resident memory of a process and everything below it; what they share counts each time."""
+    return _rollup(pid, "Rss")
+
+
+def proportional_bytes(pid: int) -> int:
+    """The same, with what processes share divided among them."""
+    return _rollup(pid, "Pss")
+
+
+def _rollup(pid: int, name: str) -> int:
     total = 0
     for member in process_tree(pid):
         try:
@@ -108,7 +117,7 @@ def resident_bytes(pid: int) -> int:
         except OSError:
             continue
         fields = dict(line.split(":", 1) for line in rollup.splitlines()[1:])
-        total += int(fields["Rss"].split()[0]) * 1024
+        total += int(fields[name].split()[0]) * 1024
     return total
 
 

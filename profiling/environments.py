@@ -41,10 +41,24 @@ def prepare(entrant: Entrant, named: dict[Interpreter, Path], say: Say) -> Prepa
     if peer.product is Product.TREADLE:
         python, facts = interpreters.with_treadle(interpreter, named.get(interpreter))
         return Prepared(entrant, python, peer.title.format(treadle=facts.treadle), facts)
-    python = _venv(interpreter, say)
-    _install(entrant, python, say)
-    facts = interpreters.ask(python, peer.modules)
+    python, facts = with_packages(interpreter, peer.product.value, peer.packages, peer.modules, say)
     return Prepared(entrant, python, peer.title.format_map(pinned(interpreter)), facts)
+
+
+def with_packages(
+    interpreter: Interpreter,
+    name: str,
+    packages: tuple[str, ...],
+    modules: tuple[str, ...],
+    say: Say,
+) -> tuple[Path, Facts]:
+    """A Python of this kind with pinned packages, and what it says once it has imported modules.
+
+    `name` is what they are installed for. Raises UnavailableError when they cannot be had.
+    """
+    python = _venv(interpreter, say)
+    _install(interpreter, name, packages, python, say)
+    return python, interpreters.ask(python, modules)
 
 
 def requirements(interpreter: Interpreter) -> Path:
@@ -74,18 +88,24 @@ def _venv(interpreter: Interpreter, say: Say) -> Path:
     return python
 
 
-def _install(entrant: Entrant, python: Path, say: Say) -> None:
-    pins = requirements(entrant.interpreter)
+def _install(
+    interpreter: Interpreter, name: str, packages: tuple[str, ...], python: Path, say: Say
+) -> None:
+    pins = requirements(interpreter)
     digest = hashlib.sha256(pins.read_bytes()).hexdigest()[:12]
-    marker = python.parent.parent / f"installed-{entrant.peer.product.value}-{digest}"
+    marker = python.parent.parent / f"installed-{name}-{digest}"
     if marker.exists():
         return
-    say(f"installing {entrant.label}")
+    say(f"installing {name} for {interpreter.value}")
     # Only wheels: what would have to be compiled here would not be what its authors release.
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    wanted = ["--only-binary", ":all:", "--constraint", str(pins), *entrant.peer.packages]
-    _run([*pip, *wanted])
+    _run([*pip, "--only-binary", ":all:", "--constraint", str(pins), *packages])
     marker.touch()
+
+
+def built(program: str, say: Say) -> Path:
+    """One of the programs in baseline/, built."""
+    return _built_baseline(say).with_name(program)
 
 
 def _built_baseline(say: Say) -> Path:
@@ -106,4 +126,5 @@ def _run(command: list[str]) -> None:
         raise UnavailableError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
-        raise UnavailableError(f"{Path(command[0]).name} failed: {said[-1].strip()}")
+        tool = command[2] if command[1] == "-m" else Path(command[0]).name
+        raise UnavailableError(f"{tool} failed: {said[-1].strip()}")

@@ -15,6 +15,33 @@ _GRACE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request that is no scenario of the comparison."""
+
+    name: str
+    target: str
+    body_bytes: int | None = None
+    """Bytes of a body that is sent with a POST; None for a GET."""
+    headers: int = 0
+    """Headers beyond those that wrk sends."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return "GET" if self.body_bytes is None else "POST"
+
+    @property
+    def body(self) -> None:
+        """wrk makes the body itself: it may be larger than a command line."""
+        return None
+
+    @property
+    def depth(self) -> int:
+        """One at a time."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """How a scenario is driven."""
 
@@ -63,11 +90,14 @@ def require_wrk() -> str:
     return " ".join(told.stdout.split()[:2])
 
 
-def arguments(scenario: Scenario, load: Load, port: int) -> list[str]:
+def arguments(scenario: Scenario | Request, load: Load, port: int) -> list[str]:
     """The command line that drives one scenario."""
     told = [f"method={scenario.method}", f"depth={scenario.depth}"]
     if scenario.body is not None:
         told += [f"type={JSON_TYPE}", f"body={scenario.body}"]
+    if isinstance(scenario, Request):
+        told += [f"headers={scenario.headers}"]
+        told += [] if scenario.body_bytes is None else [f"size={scenario.body_bytes}"]
     return [
         *("taskset", "-c", load.cores, "wrk", "-t1", f"-c{load.connections}"),
         *(f"-d{load.seconds}s", "--latency", "-s", str(WRK_SCRIPT)),
@@ -76,7 +106,7 @@ def arguments(scenario: Scenario, load: Load, port: int) -> list[str]:
     ]
 
 
-def drive(scenario: Scenario, load: Load, port: int) -> Outcome:
+def drive(scenario: Scenario | Request, load: Load, port: int) -> Outcome:
     """Run wrk once and return what it saw; raises ComparisonError when it fails."""
     command = arguments(scenario, load, port)
     try:

@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from profiling.cpu import resident_bytes
 from profiling.errors import ComparisonError
 from profiling.peers import Product
+from profiling.program import Program
 from profiling.scenarios import ASYNC
-from profiling.servers import Server
 
 PRODUCTS = (Product.TREADLE, Product.GRANIAN_RSGI, Product.FASTAPI)
 """TurboAPI is not among them: it stops answering at the 24th connection."""
@@ -22,6 +22,8 @@ PRODUCTS = (Product.TREADLE, Product.GRANIAN_RSGI, Product.FASTAPI)
 CONNECTIONS = 4_000
 QUICK_CONNECTIONS = 400
 
+_PER_ADDRESS = 10_000
+"""Connections from one address: the kernel searches long for a port once half of them are taken."""
 _WARM_REQUESTS = 200
 _SPARE_FILES = 200
 _SETTLED_WITHIN = 5.0
@@ -32,22 +34,40 @@ _SAME = 64 * 1024
 _PATIENCE = 10.0
 
 
-def bytes_per_connection(server: Server, connections: int) -> float:
+def bytes_per_connection(server: Program, connections: int) -> float:
     """Open `connections` to a server that has none, and return what each of them weighs."""
+    with held(server, connections, ASYNC.target) as each:
+        return each
+
+
+@contextmanager
+def held(server: Program, connections: int, target: str) -> Iterator[float]:
+    """So many idle connections inside the block, each with one request answered.
+
+    Gives what each of them weighs, in bytes. The server must have had none.
+    """
     require_files(connections)
-    request = f"GET {ASYNC.target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
-    with _connection(server) as warm:
+    request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+    with connection(server) as warm:
         for _ in range(_WARM_REQUESTS):
-            _ask(server, warm, request)
-    before = _settled(server)
+            ask(server, warm, request)
+    before = settled(server)
     with ExitStack() as stack:
         idle: list[socket.socket] = []
-        for _ in range(connections):
-            idle.append(stack.enter_context(_connection(server)))
-            _ask(server, idle[-1], request)
-        after = _settled(server)
+        for number in range(connections):
+            idle.append(stack.enter_context(connection(server, source(number))))
+            ask(server, idle[-1], request)
+        after = settled(server)
         _require_open(server, idle)
-    return (after - before) / connections
+        yield (after - before) / connections
+
+
+def source(number: int) -> str:
+    """The address that the connection of this number comes from.
+
+    Not 127.0.0.1: ports that were just closed stay taken for a minute, and the load needs some.
+    """
+    return f"127.0.0.{2 + number // _PER_ADDRESS}"
 
 
 def require_files(connections: int) -> None:
@@ -63,16 +83,20 @@ def require_files(connections: int) -> None:
 
 
 @contextmanager
-def _connection(server: Server) -> Iterator[socket.socket]:
+def connection(server: Program, address: str = "") -> Iterator[socket.socket]:
+    """A connection for the block, from one of the addresses of this machine."""
     try:
-        connection = socket.create_connection(("127.0.0.1", server.port), _PATIENCE)
+        opened = socket.create_connection(
+            ("127.0.0.1", server.port), _PATIENCE, (address, 0) if address else None
+        )
     except OSError as error:
         raise ComparisonError(f"{server.label} takes no connection: {error}.") from error
-    with connection:
-        yield connection
+    with opened:
+        yield opened
 
 
-def _ask(server: Server, connection: socket.socket, request: bytes) -> None:
+def ask(server: Program, connection: socket.socket, request: bytes) -> None:
+    """Send a request and read its answer, which must be JSON of one object."""
     try:
         connection.sendall(request)
         answer = b""
@@ -85,7 +109,7 @@ def _ask(server: Server, connection: socket.socket, request: bytes) -> None:
         raise ComparisonError(f"{server.label} answers no more: {error}.") from error
 
 
-def _settled(server: Server) -> int:
+def settled(server: Program) -> int:
     """Resident memory, once it has stopped moving, or after five seconds."""
     deadline = time.monotonic() + _SETTLED_WITHIN
     seen = [resident_bytes(server.pid)]
@@ -99,7 +123,7 @@ def _settled(server: Server) -> int:
     return seen[-1]
 
 
-def _require_open(server: Server, idle: list[socket.socket]) -> None:
+def _require_open(server: Program, idle: list[socket.socket]) -> None:
     """Raise ComparisonError when the server closed some of what was just weighed."""
     poll = select.poll()
     for connection in idle:

@@ -68,18 +68,20 @@ def _median_of_known(values: Iterable[float | None]) -> float | None:
 
 def document(result: Result) -> str:
     """Everything the README shows of a result: what it was taken on, and the tables."""
-    parts = [_origin(result), ratio_table(result), overview(result), latencies(result)]
-    parts += [quantities(result), left_out(result)]
+    parts = [origin(result), ratio_table(result), overview(result), latencies(result)]
+    parts += [sides(result), quantities(result), left_out(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def full(result: Result) -> str:
     """Everything a result holds, for the terminal."""
-    parts = [_origin(result), absolutes(result), quantities(result), left_out(result)]
+    parts = [origin(result), absolutes(result), sides(result)]
+    parts += [quantities(result), left_out(result)]
     return "\n\n".join([part for part in parts if part] + [ratio_table(result)]) + "\n"
 
 
-def _origin(result: Result) -> str:
+def origin(result: Result) -> str:
+    """When, where and of what a result was taken, and what is wrong with it."""
     at, how = result.machine, result.method
     builds = [
         f"{server.title} ({server.build_profile} build) on CPython {server.python}, "
@@ -127,7 +129,7 @@ def overview(result: Result) -> str:
         if any(here):
             rates = [f"{c.rate:,.0f} ({c.cpu_us:.1f})" if c else _NOTHING for c in here]
             slept = _milliseconds(sleep.p50_us if sleep else None)
-            rows.append([server.title, _python(server), *rates, slept])
+            rows.append([server.title, python_of(server), *rates, slept])
     if not rows:
         return ""
     return (
@@ -137,7 +139,8 @@ def overview(result: Result) -> str:
     )
 
 
-def _python(server: ServerFacts) -> str:
+def python_of(server: ServerFacts) -> str:
+    """The interpreter of a server, as tables name it."""
     if server.interpreter == Interpreter.NATIVE.value:
         return _NOTHING
     switched = server.gil and server.interpreter == Interpreter.FREE_THREADED.value
@@ -159,7 +162,7 @@ def latencies(result: Result) -> str:
     for server in result.servers:
         here = [known.get((server.label, scenarios.ASYNC.name, load)) for load in loads]
         if any(here):
-            rows.append([server.title, _python(server), *(_rate_and_latency(c) for c in here)])
+            rows.append([server.title, python_of(server), *(_rate_and_latency(c) for c in here)])
     if not rows:
         return ""
     return "Requests/s and P50 / P95 / P99 in ms:\n\n" + table(head, rows, left=2)
@@ -174,6 +177,12 @@ def _rate_and_latency(cell: Cell | None) -> str:
 
 def absolutes(result: Result) -> str:
     """Every cell that was measured, the fastest server first."""
+    head, rows = absolute_rows(result)
+    return table(head, rows, left=2) if rows else ""
+
+
+def absolute_rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of every cell."""
     known = cells(result.samples)
     order = [scenario.name for scenario in SCENARIOS]
     listed = sorted(
@@ -192,7 +201,41 @@ def absolutes(result: Result) -> str:
         ]
         for cell in listed
     ]
-    return table(head, rows, left=2) if rows else ""
+    return head, rows
+
+
+def sides(result: Result) -> str:
+    """Every product on both builds, side by side: requests a second, and how they compare."""
+    head, rows = side_rows(result)
+    return "Free-threaded beside the GIL, requests/s:\n\n" + table(head, rows, 2) if rows else ""
+
+
+def side_rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the table of both builds; no rows unless a product ran on both."""
+    main = main_connections(result.method.connections)
+    known = cells(result.samples)
+    labels: dict[str, dict[str, ServerFacts]] = {}
+    for server in result.servers:
+        labels.setdefault(server.product, {})[server.interpreter] = server
+    rows = []
+    for product in labels.values():
+        both = [product.get(side.value) for side in PYTHONS]
+        for scenario in SCENARIOS:
+            found = [s and known.get((s.label, scenario.name, main)) for s in both]
+            first, second = found
+            if both[0] and first and second:
+                rows.append(
+                    [
+                        both[0].title,
+                        scenario.name,
+                        *(f"{cell.rate:,.0f}" for cell in (first, second)),
+                        f"{first.rate / second.rate:.2f}",
+                        *(f"{cell.cpu_us:.1f}" for cell in (first, second)),
+                    ]
+                )
+    names = [side.value for side in PYTHONS]
+    ratio = f"{names[0]} / {names[1]}"
+    return ["server", "scenario", *names, ratio, *(f"{name}, CPU us" for name in names)], rows
 
 
 def quantities(result: Result) -> str:
@@ -202,7 +245,7 @@ def quantities(result: Result) -> str:
     rows = [
         [
             server.title,
-            _python(server),
+            python_of(server),
             f"{weights[server.label].bytes / 1024:.1f} KiB" if server.label in weights else "-",
             f"{starts[server.label].milliseconds:.0f} ms" if server.label in starts else "-",
         ]
@@ -221,10 +264,14 @@ def left_out(result: Result) -> str:
 
 def ratio_table(result: Result) -> str:
     """Every row of the ratio table that was measured: what it must reach, and what it did."""
+    head, rows = ratio_rows(result)
+    return table(head, rows, left=1) if rows else ""
+
+
+def ratio_rows(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the ratio table."""
     known = {(verdict.row, verdict.interpreter): verdict for verdict in result.verdicts}
     sides = [side for side in PYTHONS if any(side.value == key[1] for key in known)]
-    if not sides:
-        return ""
     head = ["ratio", "to reach"]
     for side in sides:
         head += [side.value, "by CPU", ""]
@@ -234,7 +281,7 @@ def ratio_table(result: Result) -> str:
         if any(here):
             verdicts = [part for verdict in here for part in _verdict(row, verdict)]
             rows.append([row.text, _target(row), *verdicts])
-    return table(head, rows, left=1)
+    return head, rows
 
 
 def _target(row: Row) -> str:

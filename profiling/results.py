@@ -140,8 +140,8 @@ def default_path(result: Result) -> Path:
     return RESULTS / (f"{name}-quick.json" if result.quick else f"{name}.json")
 
 
-def save(result: Result, path: Path) -> None:
-    """Write a result whole or not at all."""
+def save(result: msgspec.Struct, path: Path) -> None:
+    """Write a result of any kind, whole or not at all."""
     write(msgspec.to_builtins(result), path)
 
 
@@ -192,4 +192,5 @@ def newest() -> Path:
 
 
 def _newest_first() -> Iterator[Path]:
+    # Those of a comparison begin with their time, those of other kinds with the kind.
     yield from sorted(RESULTS.glob("[0-9]*.json"), reverse=True)

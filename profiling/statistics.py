@@ -16,6 +16,12 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / median(values)
 
 
+def deviation(values: Sequence[float]) -> float:
+    """The median absolute deviation: how far the values usually lie from their median."""
+    middle = median(values)
+    return median([abs(value - middle) for value in values])
+
+
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """The median of the ratios of neighbours.
 

@@ -1,5 +1,6 @@
 -- What wrk sends and how it reports, told by words behind `--`:
 --   method=GET  depth=1  type=application/json  body={...}
+--   size=1024 (a body of so many bytes)  headers=10 (so many more headers)
 -- `depth` requests go out in one write and are then answered one by one (pipelining).
 -- The request is made once, before the run: wrk keeps it as it is and calls no Lua while it runs.
 
@@ -13,6 +14,10 @@ function init(args)
    if given.body then
       wrk.body = given.body
       wrk.headers["Content-Type"] = given.type
+   end
+   if given.size then wrk.body = string.rep("x", tonumber(given.size)) end
+   for number = 1, tonumber(given.headers or "0") do
+      wrk.headers["X-Header-" .. number] = "a value of usual length"
    end
    local depth = tonumber(given.depth or "1")
    if depth > 1 then

@@ -1,18 +1,8 @@
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from profiling.__main__ import main
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +13,12 @@ def signals_as_before() -> Iterator[None]:
         (["compare", "--peers", "gunicorn"], "no peer is called 'gunicorn'"),
         (["compare", "--python", "2.7"], "no side is called '2.7'"),
         (["compare", "--connections", "0"], "must be at least 1"),
+        (["mixed", "--only", "twisted"], "no strategy is called 'twisted'"),
+        (["mixed", "--sizes", "0"], "must be at least 1"),
+        (["scale", "--only", "height"], "no curve is called 'height'"),
+        (["soak", "--minutes", "0"], "must be more than 0"),
+        (["soak", "--port", "70000"], "must be between 1 and 65535"),
+        (["history", "--loud"], "unrecognized arguments: --loud"),
         ([], "the following arguments are required"),
     ],
 )

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+import msgspec
+
 from profiling import chart, report
 from profiling.results import LeftOut, Result, Sample, Start, Verdict, Weight
 
@@ -90,3 +92,21 @@ def test_the_chart_is_well_formed_and_shows_every_server(
 
 def test_the_chart_of_nothing_is_still_a_picture(result: Result) -> None:
     assert ElementTree.fromstring(chart.draw(result)).tag.endswith("svg")
+
+
+def test_both_builds_stand_side_by_side_where_a_product_ran_on_both(
+    result: Result, make_sample: MakeSample
+) -> None:
+    assert report.sides(result) == ""
+    gil = msgspec.structs.replace(result.servers[0], label="treadle 3.14", interpreter="3.14")
+    result.servers.append(gil)
+    result.samples = [
+        make_sample("treadle 3.14t", "/sync", 90_000.0, cpu_us=8.0),
+        make_sample("treadle 3.14", "/sync", 120_000.0, cpu_us=6.0),
+        make_sample("fastapi 3.14t", "/sync", 4_000.0),
+    ]
+    lines = report.sides(result).splitlines()
+    assert " ".join(lines[-1].replace("|", " ").split()) == (
+        "Treadle 0.1.0 /sync 90,000 120,000 0.75 8.0 6.0"
+    )
+    assert len(lines) == 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from profiling import servers
+from profiling import program
 from profiling.cpu import process_seconds, process_tree
 from profiling.environments import Prepared
 from profiling.errors import ComparisonError
@@ -85,7 +85,7 @@ def test_a_frozen_server_uses_no_cpu_and_a_thawed_one_goes_on() -> None:
 def test_what_does_not_go_by_itself_is_killed_with_all_it_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(servers, "_STOPPED_WITHIN", 0.05)
+    monkeypatch.setattr(program, "_STOPPED_WITHIN", 0.05)
     with Fleet() as fleet:
         server = fleet.running(prepared(STUBBORN))
         members = process_tree(server.pid)
@@ -122,7 +122,7 @@ def test_a_server_that_ends_is_told_with_its_last_words() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "_READY_WITHIN", 0.1)
+    monkeypatch.setattr(program, "_READY_WITHIN", 0.1)
     with Fleet() as fleet, pytest.raises(ComparisonError, match=r"^robyn 3\.14 does not answer"):
         fleet.running(prepared("import signal; signal.pause()"))
 

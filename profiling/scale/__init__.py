@@ -1,0 +1,1 @@
+"""`scale`: how throughput grows with lanes, and cost with everything that can grow."""
