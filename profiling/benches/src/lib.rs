@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use _treadle::bridge::{CoroutineFuture, TaskFactory, after_python, into_future};
+use _treadle::bridge::{CoroutineFuture, into_future};
 use _treadle::lane::Lane;
 use pyo3::ffi::c_str;
 use pyo3::prelude::*;
@@ -49,7 +49,6 @@ pub fn module<'py>(py: Python<'py>, source: &std::ffi::CStr) -> Bound<'py, PyMod
 
 /// What a measurement has on its lane.
 pub struct OnLane {
-    tasks: TaskFactory,
     /// The lane's event loop.
     pub event_loop: Py<PyAny>,
 }
@@ -57,7 +56,7 @@ pub struct OnLane {
 impl OnLane {
     /// A coroutine as a Rust future, started.
     pub fn start(&self, py: Python<'_>, coroutine: Py<PyAny>) -> CoroutineFuture {
-        into_future(py, &self.tasks, coroutine).unwrap()
+        into_future(coroutine.bind(py))
     }
 }
 
@@ -81,15 +80,13 @@ fn run(
     let start = PyCFunction::new_closure(py, None, None, move |args, _| {
         let py = args.py();
         let measure = measure.lock().unwrap().take().unwrap();
-        let tasks = TaskFactory::new(target.bind(py)).unwrap();
-        let work = measure(py, OnLane { tasks, event_loop: target.clone_ref(py) });
+        let work = measure(py, OnLane { event_loop: target.clone_ref(py) });
         let (sender, target) = (sender.clone(), target.clone_ref(py));
         tokio::task::spawn_local(async move {
             sender.send(work.await).unwrap();
             Python::attach(|py| {
                 let stop = target.getattr(py, "stop").unwrap();
                 target.call_method1(py, "call_soon", (stop,)).unwrap();
-                after_python(py);
             });
         });
     })
