@@ -1,4 +1,4 @@
-"""`python -m profiling`: `compare` and `bridge` measure, `report` shows what `compare` measured."""
+"""`python -m profiling`: `compare`, `loops` and `bridge` measure; `report` shows a result."""
 
 import argparse
 import signal
@@ -12,12 +12,18 @@ from profiling.compare import Options, compare, products_of
 from profiling.console import Console
 from profiling.errors import ComparisonError
 from profiling.interpreters import PYTHONS, Interpreter
+from profiling.loops import compare as loops
+from profiling.loops import table as loops_table
+from profiling.loops.kinds import Kind
+from profiling.loops.scenarios import BY_NAME, SCENARIOS, Scenario
 from profiling.measuring import Pace
 from profiling.peers import Product
 from profiling.ratios import ROWS, Row
 
 _INTERRUPTED = 130
 _FEWEST_ROUNDS = 3
+_LOOP_SECONDS = 2.0
+_QUICK_SECONDS = 0.6
 _BRIDGE_ROUNDS = 7
 _QUICK_PACE = Pace(seconds=1, warmup=0)
 
@@ -31,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words.command == "compare":
             _compare(_options(words, parser), words.chart)
+        elif words.command == "loops":
+            _loops(words, parser)
         elif words.command == "bridge":
             _bridge(words)
         else:
@@ -55,6 +63,21 @@ def _compare(options: Options, picture: Path | None) -> None:
         picture.write_text(chart.draw(result))
 
 
+def _loops(words: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    result, _ = loops.compare(
+        loops.LoopOptions(
+            kinds=words.loops or tuple(Kind),
+            scenarios=words.only or SCENARIOS,
+            rounds=_rounds(words, parser),
+            seconds=words.seconds or (_QUICK_SECONDS if words.quick else _LOOP_SECONDS),
+            quick=words.quick,
+            output=words.output,
+        ),
+        Console(),
+    )
+    print(loops_table.document(result), end="")
+
+
 def _bridge(words: argparse.Namespace) -> None:
     rounds: int = words.rounds or (1 if words.quick else _BRIDGE_ROUNDS)
     console = Console()
@@ -72,9 +95,6 @@ def _report(file: Path | None, picture: Path | None) -> None:
 
 def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Options:
     quick: bool = words.quick
-    rounds: int = words.rounds or (1 if quick else _FEWEST_ROUNDS)
-    if not quick and rounds < _FEWEST_ROUNDS:
-        parser.error(f"--rounds must be at least {_FEWEST_ROUNDS} (or say --quick)")
     rows: tuple[Row, ...] = words.only or ROWS
     products = frozenset(words.peers or Product) | {Product.TREADLE}
     if words.only:
@@ -86,12 +106,19 @@ def _options(words: argparse.Namespace, parser: argparse.ArgumentParser) -> Opti
         rows=rows,
         only_rows=bool(words.only),
         connections=words.connections or ((64,) if quick else (8, 64, 256)),
-        rounds=rounds,
+        rounds=_rounds(words, parser),
         pace=Pace(words.seconds, pace.warmup) if words.seconds else pace,
         quick=quick,
         output=words.output,
         pythons={side: path for side in PYTHONS if (path := getattr(words, side.name))},
     )
+
+
+def _rounds(words: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    rounds: int = words.rounds or (1 if words.quick else _FEWEST_ROUNDS)
+    if not words.quick and rounds < _FEWEST_ROUNDS:
+        parser.error(f"--rounds must be at least {_FEWEST_ROUNDS} (or say --quick)")
+    return rounds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +141,14 @@ def _parser() -> argparse.ArgumentParser:
             metavar="PATH",
             help=f"a Python {side.value} that has treadle installed (or {side.variable})",
         )
+    add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
+    looping = commands.add_parser("loops", help="measure event loops side by side")
+    add = looping.add_argument
+    add("--quick", action="store_true", help="one short round: does the harness work?")
+    add("--loops", type=_kinds, metavar="A,B", help=f"of {_listed(k.value for k in Kind)}")
+    add("--only", type=_scenarios, metavar="A,B", help=f"of {_listed(s.name for s in SCENARIOS)}")
+    add("--rounds", type=_positive, metavar="N", help="rounds, 3 or more (default 3)")
+    add("--seconds", type=float, metavar="S", help=f"of each measurement ({_LOOP_SECONDS:g})")
     add("--output", type=Path, metavar="FILE", help="where the result goes (default results/)")
     crossing = commands.add_parser("bridge", help="measure the bridge beside pyo3-async-runtimes")
     add = crossing.add_argument
@@ -139,6 +174,15 @@ def _products(text: str) -> tuple[Product, ...]:
 def _rows(text: str) -> tuple[Row, ...]:
     by_name = {row.name: row for row in ROWS}
     return tuple(_named(name, by_name, "row") for name in text.split(","))
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    by_name = {kind.value: kind for kind in Kind}
+    return tuple(_named(name, by_name, "loop") for name in text.split(","))
+
+
+def _scenarios(text: str) -> tuple[Scenario, ...]:
+    return tuple(_named(name, BY_NAME, "scenario") for name in text.split(","))
 
 
 def _sides(text: str) -> tuple[Interpreter, ...]:

@@ -142,9 +142,14 @@ def default_path(result: Result) -> Path:
 
 def save(result: Result, path: Path) -> None:
     """Write a result whole or not at all."""
+    write(msgspec.to_builtins(result), path)
+
+
+def write(fields: dict[str, object], path: Path) -> None:
+    """Write the fields of a result of any kind, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(_lines(msgspec.to_builtins(result)))
+    beside.write_text(_lines(fields))
     beside.replace(path)
 
 
@@ -187,4 +192,4 @@ def newest() -> Path:
 
 
 def _newest_first() -> Iterator[Path]:
-    yield from sorted(RESULTS.glob("*.json"), reverse=True)
+    yield from sorted(RESULTS.glob("[0-9]*.json"), reverse=True)

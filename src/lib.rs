@@ -14,6 +14,7 @@
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
+//! | [`transport`] | connections of the event loop: streams of bytes |
 //! | [`app`] | plans: arguments in, response out |
 //! | [`dispatch`] | a request meets a plan |
 //! | [`server`] | options, listeners, lanes |
@@ -29,6 +30,7 @@ pub mod router;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod transport;
 
 use pyo3::prelude::*;
 
@@ -45,9 +47,11 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::dispatch::{RouteTable, Sink};
     #[pymodule_export]
-    use crate::lane::{Handle, Lane, LoopCore, TimerHandle};
+    use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
     #[pymodule_export]
     use crate::server::{Acceptor, HttpConfig, LaneServer};
+    #[pymodule_export]
+    use crate::transport::{Outbox, TransportCore};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

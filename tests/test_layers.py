@@ -20,6 +20,7 @@ LAYERS = (
     ("python",),
     ("bridge", "router", "http"),
     ("lane",),
+    ("transport",),
     ("app",),
     ("dispatch", "asgi"),
     ("server",),

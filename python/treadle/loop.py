@@ -13,13 +13,13 @@ import signal
 import sys
 import threading
 from asyncio import SelectorEventLoop, base_events, events, format_helpers
-from asyncio.log import logger
 from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 from treadle._treadle import Lane as NativeLane
-from treadle._treadle import LoopCore
+from treadle._treadle import LoopCore, Outbox
+from treadle.transports import make_socket_transport, make_tls_transport
 
 
 class _Watched:
@@ -58,6 +58,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, lane: NativeLane | None = None) -> None:
         self._lane = NativeLane(0) if lane is None else lane
         SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
+        self._outbox = Outbox()
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
@@ -68,9 +69,12 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
                 self._lane.run(self, on_main)
             finally:
                 self._note_running(False)
+                self._outbox.flush()
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
+        if not self.is_closed() and not self.is_running():
+            self._outbox.flush()
         SelectorEventLoop.close(self)
         self._close_core()
         self._lane.close()
@@ -84,6 +88,10 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Has `factory(loop, coro, **kwargs)` make the Tasks of `create_task`; None: asyncio's."""
         SelectorEventLoop.set_task_factory(self, factory)
         self._note_task_factory(factory is not None)
+
+    # Where asyncio makes the transports of stream sockets.
+    _make_socket_transport = make_socket_transport
+    _make_ssl_transport = make_tls_transport
 
     # What the native half leaves to asyncio: debug mode, and what a closed loop answers.
 
@@ -134,19 +142,20 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Runs a handle of asyncio's, as its own loop does."""
         if handle._cancelled:
             return
-        if not self.get_debug():
-            handle._run()
-            return
         self._current_handle = handle
         started = self.time()
         try:
             handle._run()
+            took = self.time() - started
+            if self.get_debug() and took >= self.slow_callback_duration:
+                described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                base_events.logger.warning(  # type: ignore[attr-defined]
+                    "Executing %s took %.3f seconds", described, took
+                )
         finally:
             self._current_handle = None
-        took = self.time() - started
-        if took >= self.slow_callback_duration:
-            described = base_events._format_handle(handle)  # type: ignore[attr-defined]
-            logger.warning("Executing %s took %.3f seconds", described, took)
+            # The traceback of what was raised inside refers to this frame.
+            del handle
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""

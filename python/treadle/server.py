@@ -264,10 +264,15 @@ class _LaneThread(threading.Thread):
                     await _first_of(asyncio.all_tasks() - {asyncio.current_task()})
         except TimeoutError:
             self.native.abort()
-            await asyncio.sleep(0)
+            # A connection that closes cancels its handler, and says why.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_MARGIN):
+                    await self.native.wait_idle()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks & set(before):
-                task.cancel()
+                # Once is enough: a second one would break into the `finally` of the first.
+                if not task.cancelling():
+                    task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_MARGIN)
 

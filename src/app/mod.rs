@@ -24,6 +24,6 @@ pub use headers::Headers;
 pub use param::Param;
 pub use plan::{Arguments, Input, Mode, Plan, Route};
 pub use problem::{Problem, Rejection};
-pub use request::{BodyState, BodyStream, Request, RequestHead};
+pub use request::{BodyState, BodyStream, HeadRef, Request, RequestHead};
 pub use respond::{Encoder, Reply};
 pub use response::{HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse};

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use super::param::{Param, Source};
 use super::problem::{Problem, Rejection};
-use super::request::RequestHead;
+use super::request::HeadRef;
 use super::{body, request::Request};
 use crate::router::Pattern;
 
@@ -66,7 +66,7 @@ pub struct Input<'a> {
     /// Raw path parameters, in pattern order.
     pub path: &'a [(&'a str, &'a str)],
     /// The request's head.
-    pub head: &'a RequestHead,
+    pub head: HeadRef<'a>,
     /// The request object, where the plan asks for one.
     pub request: Option<&'a Py<Request>>,
     /// The lane's Python face.
@@ -220,6 +220,11 @@ impl Plan {
     /// Whether the handler takes nothing at all.
     pub fn takes_nothing(&self) -> bool {
         self.params.is_empty()
+    }
+
+    /// Whether the handler is called on the lane with no more than parts of the request's head.
+    pub fn is_direct(&self) -> bool {
+        self.mode == Mode::Inline && !self.needs_request && self.body_at.is_none()
     }
 
     /// Whether the handler asks for the [`Request`].

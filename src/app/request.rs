@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
 use pyo3::prelude::*;
@@ -45,13 +46,34 @@ pub struct RequestHead {
     pub id: u64,
 }
 
-impl RequestHead {
+/// What the arguments of a call are made from, wherever it is kept.
+#[derive(Clone, Copy)]
+pub struct HeadRef<'a> {
+    /// As sent.
+    pub uri: &'a Uri,
+    /// As sent; names are lower case.
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> From<&'a RequestHead> for HeadRef<'a> {
+    fn from(head: &'a RequestHead) -> Self {
+        Self { uri: &head.uri, headers: &head.headers }
+    }
+}
+
+impl<'a> From<&'a mut Parts> for HeadRef<'a> {
+    fn from(parts: &'a mut Parts) -> Self {
+        Self { uri: &parts.uri, headers: &parts.headers }
+    }
+}
+
+impl<'a> HeadRef<'a> {
     /// The value of a cookie, as sent.
-    pub fn cookie(&self, name: &str) -> Option<&str> {
+    pub fn cookie(self, name: &str) -> Option<&'a str> {
         self.cookies().find_map(|(known, value)| (known == name).then_some(value))
     }
 
-    fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+    fn cookies(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.headers
             .get_all(http::header::COOKIE)
             .iter()
@@ -60,7 +82,9 @@ impl RequestHead {
             .filter_map(|pair| pair.trim().split_once('='))
             .map(|(name, value)| (name, value.trim_matches('"')))
     }
+}
 
+impl RequestHead {
     /// The path without percent-escapes, for people; invalid UTF-8 is replaced.
     pub fn decoded_path(&self) -> String {
         percent_encoding::percent_decode_str(self.uri.path()).decode_utf8_lossy().into_owned()
@@ -272,7 +296,7 @@ impl Request {
     fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let make = || -> PyResult<Py<PyDict>> {
             let cookies = PyDict::new(py);
-            for (name, value) in self.head.cookies() {
+            for (name, value) in HeadRef::from(&*self.head).cookies() {
                 if !cookies.contains(name)? {
                     cookies.set_item(name, value)?;
                 }

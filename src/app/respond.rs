@@ -1,29 +1,47 @@
 //! From what a handler gave back to an HTTP response.
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use std::cell::RefCell;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::response::{Response, StreamingResponse, status_code};
-use crate::http::Body;
+use crate::http::{Body, Plain};
+use crate::python::json::write_plain;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+static BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// What is to be sent.
 pub enum Reply {
+    /// Status, type and content: what a value becomes.
+    Plain(Plain),
     /// Everything is known. Boxed, because it is handed on several times before it is sent.
     Whole(Box<http::Response<Body>>),
     /// The head is known; the body comes from this Python iterator.
     Stream(http::Response<()>, Py<PyAny>),
 }
 
-/// A lane's own JSON encoder (bound `encode` method).
-pub struct Encoder(Py<PyAny>);
+/// What small bodies are cut from. A body that waits to be sent keeps all of its piece alive.
+const PIECE: usize = 4096;
+/// A larger body gets memory of its own.
+const LARGEST_CUT: usize = 512;
+
+/// A lane's own JSON encoder.
+pub struct Encoder {
+    /// msgspec's bound `encode` method.
+    encode: Py<PyAny>,
+    /// Where plain values are written.
+    text: RefCell<Vec<u8>>,
+    /// Where small bodies are kept until they are sent, which is mostly before the next is made:
+    /// the same memory is used again and again.
+    piece: RefCell<BytesMut>,
+}
 
 impl Encoder {
     /// A new one.
@@ -32,7 +50,11 @@ impl Encoder {
     /// When msgspec cannot be imported.
     pub fn new(py: Python<'_>) -> PyResult<Self> {
         let make = py.import("treadle.encoding")?.getattr("make_encoder")?;
-        Ok(Self(make.call0()?.unbind()))
+        Ok(Self {
+            encode: make.call0()?.unbind(),
+            text: RefCell::default(),
+            piece: RefCell::default(),
+        })
     }
 
     /// `value` as JSON text.
@@ -40,8 +62,27 @@ impl Encoder {
     /// # Errors
     /// `TypeError` for what msgspec cannot encode.
     pub fn encode(&self, value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-        let encoded = self.0.bind(value.py()).call1((value,))?;
-        Ok(Bytes::copy_from_slice(encoded.cast::<PyBytes>()?.as_bytes()))
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        if write_plain(value, &mut text) {
+            return Ok(self.keep(&text));
+        }
+        drop(text);
+        let encoded = self.encode.bind(value.py()).call1((value,))?;
+        Ok(self.keep(encoded.cast::<PyBytes>()?.as_bytes()))
+    }
+
+    /// A copy of `text` to be sent.
+    fn keep(&self, text: &[u8]) -> Bytes {
+        if text.len() > LARGEST_CUT {
+            return Bytes::copy_from_slice(text);
+        }
+        let mut piece = self.piece.borrow_mut();
+        if piece.capacity() < text.len() && !piece.try_reclaim(PIECE) {
+            *piece = BytesMut::with_capacity(PIECE);
+        }
+        piece.extend_from_slice(text);
+        piece.split().freeze()
     }
 
     /// The response for a handler's result; `status` is the route's, for plain results.
@@ -53,11 +94,11 @@ impl Encoder {
         if result.is_exact_instance_of::<PyDict>() {
             // What most handlers give: no need to ask what else it might be.
             let status = status_code(u32::from(status.unwrap_or(200)))?;
-            return Ok(Reply::Whole(plain(status, Some(JSON), self.encode_json(result)?)));
+            return Ok(Reply::Plain(plain(status, Some(&JSON), self.encode_json(result)?)));
         }
         if result.is_none() {
             let status = status_code(u32::from(status.unwrap_or(204)))?;
-            return Ok(Reply::Whole(plain(status, None, Bytes::new())));
+            return Ok(Reply::Plain(plain(status, None, Bytes::new())));
         }
         if let Ok(response) = result.cast::<Response>() {
             let (status, headers, body) = response.try_borrow()?.parts(py);
@@ -73,13 +114,13 @@ impl Encoder {
         }
         let status = status_code(u32::from(status.unwrap_or(200)))?;
         let (media_type, body) = if let Ok(text) = result.cast::<PyString>() {
-            (TEXT, Bytes::copy_from_slice(text.to_str()?.as_bytes()))
+            (&TEXT, Bytes::copy_from_slice(text.to_str()?.as_bytes()))
         } else if let Ok(bytes) = result.cast::<PyBytes>() {
-            (BYTES, Bytes::copy_from_slice(bytes.as_bytes()))
+            (&BYTES, Bytes::copy_from_slice(bytes.as_bytes()))
         } else {
-            (JSON, self.encode_json(result)?)
+            (&JSON, self.encode_json(result)?)
         };
-        Ok(Reply::Whole(plain(status, Some(media_type), body)))
+        Ok(Reply::Plain(plain(status, Some(media_type), body)))
     }
 
     /// A handler's result as JSON; what cannot be encoded is said to be the handler's.
@@ -101,17 +142,8 @@ impl Encoder {
     }
 }
 
-fn plain(
-    status: StatusCode,
-    media_type: Option<HeaderValue>,
-    body: Bytes,
-) -> Box<http::Response<Body>> {
-    let mut response = Box::new(http::Response::new(full(body)));
-    *response.status_mut() = status;
-    if let Some(media_type) = media_type {
-        response.headers_mut().insert(CONTENT_TYPE, media_type);
-    }
-    response
+fn plain(status: StatusCode, content_type: Option<&'static HeaderValue>, body: Bytes) -> Plain {
+    Plain { status, content_type, body: full(body) }
 }
 
 fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Box<http::Response<Body>> {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use pyo3::prelude::*;
 
-use super::driver::{Completion, Next};
+use super::completion::{Completion, Next};
 use super::home::{Home, after_python};
 use super::homebound::Homebound;
 use super::start::start;
@@ -28,23 +28,14 @@ struct Slot {
 }
 
 impl Completion for Slot {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
-        let next = after(py, &outcome);
+    fn complete(&self, _py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
         if !self.closed.get() {
             self.outcome.replace(Some(outcome.map(Bound::unbind)));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }
         }
-        next
-    }
-}
-
-/// How a Task goes on whose outcome went to Rust: one that was cancelled ends as cancelled.
-pub(super) fn after(py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
-    match outcome {
-        Err(error) if is_cancelled(py, error) => Next::Raise(error.clone_ref(py)),
-        _ => Next::Done,
+        Next::Done
     }
 }
 
@@ -109,7 +100,7 @@ pub(super) fn into_future_at(home: &Home, awaitable: &Bound<'_, PyAny>) -> Corou
     let slot = Rc::new(Slot::default());
     match start(home, awaitable, slot.clone()) {
         Ok(task) => {
-            let started = Started { task: RefCell::new(Some(task)), slot };
+            let started = Started { task: RefCell::new(task), slot };
             CoroutineFuture(State::Started(Homebound::new(home, started)))
         }
         Err(error) => CoroutineFuture(State::Failed(Some(error))),

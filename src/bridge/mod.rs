@@ -19,12 +19,12 @@
 //! asyncio loop is given one when it first meets the bridge, so everything here works on those too,
 //! at the price of a `call_soon_threadsafe` for a wake-up.
 //!
-//! A coroutine always runs inside a real Task, made by [`TaskFactory`] on the lane's own thread: the
-//! first step is taken before the call returns, `current_task()` is right from the first line, and
-//! the outcome is reported to a [`Completion`] the moment it is known, inside the Task: no
-//! done-callback, no extra turn.
+//! A coroutine always runs inside a real `asyncio.Task` ([`TaskFactory`]), current from its first
+//! line on. Its first step is taken before the call returns; its outcome is reported to a
+//! [`Completion`] the moment it is known, inside the Task's context, without an extra turn
+//! ([`intercept`]).
 //!
-//! * The Task owns the coroutine and the `Completion`.
+//! * The Task owns the coroutine and, once that suspended, the `Completion`.
 //! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
 //!   `Completion` fills. Dropping it cancels the Task.
 //! * A Rust future awaited from Python is owned by its awaitable and polled by the awaiting Task
@@ -47,22 +47,28 @@
 //!   had to say is dropped.
 
 mod awaitable;
-mod driver;
+mod completion;
+mod current;
 mod future;
 mod home;
 mod homebound;
+mod listener;
 mod mailbox;
+mod primed;
 mod remote;
 mod signal;
 mod spawn;
 mod start;
 mod stream;
+mod task;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
-pub use driver::{Completion, Driver, Next, TaskFactory};
+pub use completion::{Completion, Next};
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
 pub use home::{AtHome, Home, after_python, thread_name};
+pub use listener::{intercept, was_answered};
 pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
+pub use task::{Started, TaskFactory, Waiting};

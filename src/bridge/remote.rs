@@ -22,8 +22,8 @@ use std::task::{Context, Poll, Waker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::driver::{Completion, Next};
-use super::future::{after, cancel};
+use super::completion::{Completion, Next};
+use super::future::cancel;
 use super::home::{Home, after_python};
 use super::mailbox::{Letter, Mailbox};
 use super::start::start;
@@ -140,7 +140,9 @@ impl Job {
         let started = make(py).and_then(|awaitable| start(home, awaitable.bind(py), report));
         match started {
             Err(error) => self.finish(Err(error)),
-            Ok(task) => self.run(py, home, &task),
+            Ok(Some(task)) => self.run(py, home, &task),
+            // It ended in its first step, and told.
+            Ok(None) => {}
         }
     }
 
@@ -201,7 +203,6 @@ struct Report(Arc<Job>);
 
 impl Completion for Report {
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
-        let next = after(py, &outcome);
         let place = match self.0.lock().state {
             State::Running(place) => Some(place),
             _ => None,
@@ -210,7 +211,7 @@ impl Completion for Report {
             drop(Home::current(py).ok().and_then(|home| home.take_job(place, &self.0)));
         }
         self.0.finish(outcome.map(Bound::unbind));
-        next
+        Next::Done
     }
 }
 

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyModule;
 
-use super::driver::{Completion, Next};
+use super::completion::{Completion, Next};
 use super::home::Home;
+use super::task::Started;
 use crate::python::coroutine::is_coroutine;
 use crate::python::lane_bound::LaneBound;
 
@@ -39,7 +40,8 @@ pub(super) fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, Py
     MODULE.get_or_try_init(py, make)?.bind(py).getattr(name)
 }
 
-/// Starts `awaitable` on this thread's loop and gives what cancels it: its Task or future.
+/// Starts `awaitable` on this thread's loop and gives what cancels it: its Task or future; `None`
+/// when it has ended already.
 ///
 /// A coroutine's first step is taken before this returns; `completion` may have been told then.
 /// A future or Task is not wrapped in another. Anything else with `__await__` is awaited in a
@@ -52,12 +54,12 @@ pub(super) fn start(
     home: &Home,
     awaitable: &Bound<'_, PyAny>,
     completion: Rc<dyn Completion>,
-) -> PyResult<Py<PyAny>> {
+) -> PyResult<Option<Py<PyAny>>> {
     let py = awaitable.py();
     let coroutine = if is_coroutine(awaitable) {
         awaitable.clone()
     } else if is_future(awaitable)? {
-        return follow(home, awaitable, completion);
+        return follow(home, awaitable, completion).map(Some);
     } else if awaitable.hasattr(pyo3::intern!(py, "__await__"))? {
         helper(py, "wait")?.call1((awaitable,))?
     } else {
@@ -65,7 +67,11 @@ pub(super) fn start(
             "An asyncio.Future, a coroutine or an awaitable is required",
         ));
     };
-    Ok(home.live()?.tasks.start(py, coroutine.unbind(), completion)?.unbind())
+    match home.live()?.tasks.start(py, coroutine.unbind(), completion) {
+        Started::Ended(_) => Ok(None),
+        Started::Suspended(waiting, _) => Ok(Some(waiting.into_task())),
+        Started::Failed(_, error) => Err(error),
+    }
 }
 
 /// As `asyncio.isfuture` has it.
@@ -105,7 +111,7 @@ fn report(completion: &dyn Completion, future: &Bound<'_, PyAny>) {
     let outcome = future.call_method0(pyo3::intern!(future.py(), "result"));
     match completion.complete(future.py(), outcome) {
         // There is no Task of ours that could end with it or go on.
-        Next::Done | Next::Raise(_) | Next::Await(_) => {}
+        Next::Done | Next::Await(_) => {}
     }
 }
 

@@ -14,7 +14,7 @@ use super::conclude::Conclusion;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
-use crate::bridge::{Completion, Next, after_python, cancel, is_cancelled};
+use crate::bridge::{Completion, Next, Started, Waiting, after_python, cancel, is_cancelled};
 use crate::http::{Body, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -41,6 +41,8 @@ pub(super) struct Call {
     abandoned: Cell<bool>,
     /// Keeps an abandoned Task alive where the route says that it goes on.
     kept: RefCell<Option<Py<PyAny>>>,
+    /// The Task that goes on after the handler's ended; the connection fetches it.
+    moved: RefCell<Option<Waiting>>,
     outlet: RefCell<Option<Outlet>>,
     ended: Cell<bool>,
     /// The exception whose handler the Task runs now.
@@ -66,6 +68,7 @@ impl Call {
             waker: RefCell::new(None),
             abandoned: Cell::new(false),
             kept: RefCell::new(None),
+            moved: RefCell::new(None),
             outlet: RefCell::new(None),
             ended: Cell::new(false),
             rescued: RefCell::new(None),
@@ -120,10 +123,7 @@ impl Call {
         if let Some(outlet) = outlet {
             outlet.abort();
         }
-        if is_cancelled(py, &error) {
-            return Next::Raise(error);
-        }
-        if !client_left {
+        if !is_cancelled(py, &error) && !client_left {
             if self.response.borrow().is_some() {
                 // Not even the head went out: this can still be said as it should be.
                 self.dispatcher.report(py, &self.plan, &self.head, error);
@@ -145,6 +145,17 @@ impl Completion for Call {
         }
         next
     }
+
+    fn goes_on(&self, _py: Python<'_>, waiting: Waiting) {
+        if self.abandoned.get() {
+            self.kept.replace(Some(waiting.into_task()));
+            return;
+        }
+        self.moved.replace(Some(waiting));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Call {
@@ -153,19 +164,18 @@ impl Call {
         if self.stage.get() == Stage::Streaming {
             return self.end_stream(py, outcome);
         }
-        let cancelled = match &outcome {
-            Err(error) if is_cancelled(py, error) => Some(error.clone_ref(py)),
-            _ => None,
-        };
-        if let Some(error) = cancelled {
-            if !self.abandoned.get() {
-                // Nobody asked for it: the handler let another Task's cancellation escape, or the
-                // server stops.
-                let response = self.fail(py, error.clone_ref(py));
-                self.answer(response);
+        let outcome = match outcome {
+            Err(error) if is_cancelled(py, &error) => {
+                if !self.abandoned.get() {
+                    // Nobody asked for it: the handler let another Task's cancellation escape, or
+                    // the server stops.
+                    let response = self.fail(py, error);
+                    self.answer(response);
+                }
+                return Next::Done;
             }
-            return Next::Raise(error);
-        }
+            outcome => outcome,
+        };
         let conclusion = match self.rescued.take() {
             Some(first) => {
                 self.dispatcher.conclude_handler(py, &self.plan, &self.head, outcome, first)
@@ -227,7 +237,7 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         coroutine: Py<PyAny>,
     ) -> Answer {
-        let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+        let call = Call::new(self.clone(), plan.clone(), head, request);
         self.launch(py, call, coroutine)
     }
 
@@ -235,28 +245,30 @@ impl Dispatcher {
     pub(super) fn launch(
         self: &Rc<Self>,
         py: Python<'_>,
-        call: Rc<Call>,
+        call: Call,
         coroutine: Py<PyAny>,
     ) -> Answer {
-        let task = match self.core.tasks.start(py, coroutine, call.clone()) {
-            Ok(task) => task,
-            Err(error) => return Answer::Ready(Some(call.fail(py, error))),
-        };
-        match call.response.take() {
-            Some(response) => {
-                call.tie(task);
-                Answer::Ready(Some(response))
-            }
-            None => Answer::Running(Running { call, task: Some(task.unbind()) }),
+        match self.core.tasks.start(py, coroutine, call) {
+            Started::Ended(call) => Answer::Ready(call.response.take()),
+            Started::Suspended(waiting, call) => match call.response.take() {
+                Some(response) => {
+                    call.tie(waiting);
+                    Answer::Ready(Some(response))
+                }
+                None => Answer::Running(Running { call, task: Some(waiting) }),
+            },
+            Started::Failed(call, error) => Answer::Ready(Some(call.fail(py, error))),
         }
     }
 }
 
 impl Call {
-    /// Ties a streaming Task to its outlet: the client's leaving cancels it.
-    fn tie(&self, task: Bound<'_, PyAny>) {
+    /// Ties a streaming Task to its outlet: the client's leaving cancels it. Any other has ended.
+    fn tie(&self, waiting: Waiting) {
         if let Some(outlet) = self.outlet.borrow().as_ref() {
-            outlet.tie(task.unbind(), self.plan.cancel_on_disconnect);
+            outlet.tie(waiting.into_task(), self.plan.cancel_on_disconnect);
+        } else {
+            Python::attach(|py| self.dispatcher.core.tasks.reuse(py, waiting));
         }
     }
 }
@@ -264,7 +276,7 @@ impl Call {
 /// A suspended handler; dropping it means that nobody waits for the answer.
 pub struct Running {
     call: Rc<Call>,
-    task: Option<Py<PyAny>>,
+    task: Option<Waiting>,
 }
 
 impl Future for Running {
@@ -272,12 +284,13 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let Some(next) = this.call.moved.take() {
+            this.task = Some(next);
+        }
         match this.call.response.take() {
             Some(response) => {
                 if let Some(task) = this.task.take() {
-                    if this.call.outlet.borrow().is_some() {
-                        Python::attach(|py| this.call.tie(task.into_bound(py)));
-                    }
+                    this.call.tie(task);
                 } else {
                     // Polled after it was done; only a broken caller does that.
                     return Poll::Ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
@@ -294,17 +307,17 @@ impl Future for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else {
+        let Some(task) = self.call.moved.take().or_else(|| self.task.take()) else {
             return;
         };
         self.call.abandoned.set(true);
         if self.call.plan.cancel_on_disconnect {
             Python::attach(|py| {
-                cancel(task.bind(py));
+                cancel(task.task().bind(py));
                 after_python(py);
             });
         } else {
-            self.call.kept.replace(Some(task));
+            self.call.kept.replace(Some(task.into_task()));
         }
     }
 }

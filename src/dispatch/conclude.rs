@@ -14,6 +14,14 @@ use crate::http::{Body, channel, closing_problem, problem};
 use crate::python::call::vectorcall;
 use crate::python::coroutine::is_coroutine;
 
+/// What a handler gave.
+pub(super) enum Given {
+    /// What is to be sent.
+    Reply(Reply),
+    /// A coroutine that is to be run for the answer: a sync handler returned it.
+    Coroutine(Py<PyAny>),
+}
+
 /// What is left to do after a handler ended.
 pub(super) enum Conclusion {
     /// Send this.
@@ -26,6 +34,18 @@ pub(super) enum Conclusion {
     Rescue(Py<PyAny>, PyErr),
 }
 
+/// What is left to do for a reply.
+fn conclusion(head: &RequestHead, reply: Reply) -> Conclusion {
+    match reply {
+        Reply::Plain(plain) => Conclusion::Reply(Box::new(plain.into_response())),
+        Reply::Whole(response) => Conclusion::Reply(response),
+        Reply::Stream(response, _) if head.method == Method::HEAD => {
+            Conclusion::Reply(head_of(response))
+        }
+        Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
+    }
+}
+
 /// The head of a stream that is not wanted: HEAD asks for it alone, the iterator stays unstarted.
 fn head_of(response: http::Response<()>) -> Box<http::Response<Body>> {
     let (_sender, body) = channel();
@@ -33,6 +53,19 @@ fn head_of(response: http::Response<()>) -> Box<http::Response<Body>> {
 }
 
 impl Dispatcher {
+    /// What a handler's outcome is: a reply, or what must be run for one.
+    pub(super) fn given(
+        &self,
+        plan: &Plan,
+        outcome: PyResult<Bound<'_, PyAny>>,
+    ) -> PyResult<Given> {
+        let result = outcome?;
+        if is_coroutine(&result) {
+            return Ok(Given::Coroutine(result.unbind()));
+        }
+        self.encoder.reply(&result, plan.status).map(Given::Reply)
+    }
+
     /// Turns an outcome into what is left to do; never fails.
     pub(super) fn conclude(
         &self,
@@ -42,19 +75,20 @@ impl Dispatcher {
         request: Option<&Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Conclusion {
-        let error = match outcome {
-            Ok(result) if is_coroutine(&result) => return Conclusion::Await(result.unbind()),
-            Ok(result) => match self.encoder.reply(&result, plan.status) {
-                Ok(Reply::Whole(response)) => return Conclusion::Reply(response),
-                Ok(Reply::Stream(response, iterator)) => {
-                    return if head.method == Method::HEAD {
-                        Conclusion::Reply(head_of(response))
-                    } else {
-                        Conclusion::Stream(response, iterator)
-                    };
-                }
-                Err(error) => error,
-            },
+        self.conclude_given(py, plan, head, request, self.given(plan, outcome))
+    }
+
+    fn conclude_given(
+        &self,
+        py: Python<'_>,
+        plan: &Plan,
+        head: &Arc<RequestHead>,
+        request: Option<&Py<Request>>,
+        given: PyResult<Given>,
+    ) -> Conclusion {
+        let error = match given {
+            Ok(Given::Coroutine(coroutine)) => return Conclusion::Await(coroutine),
+            Ok(Given::Reply(reply)) => return conclusion(head, reply),
             Err(error) => error,
         };
         match self.handle(py, head, request, &error) {
@@ -74,8 +108,7 @@ impl Dispatcher {
         first: PyErr,
     ) -> Conclusion {
         match outcome.and_then(|result| self.encoder.reply(&result, None)) {
-            Ok(Reply::Whole(response)) => Conclusion::Reply(response),
-            Ok(Reply::Stream(response, iterator)) => Conclusion::Stream(response, iterator),
+            Ok(reply) => conclusion(head, reply),
             Err(second) => Conclusion::Reply(self.second(py, plan, head, second, first)),
         }
     }
@@ -85,7 +118,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &RequestHead,
         second: PyErr,
         first: PyErr,
     ) -> Box<http::Response<Body>> {
@@ -102,7 +135,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &RequestHead,
         error: PyErr,
     ) -> Box<http::Response<Body>> {
         let value = error.value(py);
@@ -116,6 +149,7 @@ impl Dispatcher {
             }
             let response = value.call_method0(intern!(py, "response"))?;
             Ok(match self.encoder.reply(&response, None)? {
+                Reply::Plain(plain) => Some(Box::new(plain.into_response())),
                 Reply::Whole(response) => Some(response),
                 Reply::Stream(..) => None,
             })
@@ -155,10 +189,7 @@ impl Dispatcher {
         if is_coroutine(&result) {
             return Ok(Some(Conclusion::Rescue(result.unbind(), error.clone_ref(py))));
         }
-        Ok(Some(match self.encoder.reply(&result, None)? {
-            Reply::Whole(response) => Conclusion::Reply(response),
-            Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
-        }))
+        Ok(Some(conclusion(head, self.encoder.reply(&result, None)?)))
     }
 
     /// 500, with the traceback in the log and nothing of it in the answer.
@@ -166,7 +197,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &RequestHead,
         error: PyErr,
     ) -> Box<http::Response<Body>> {
         self.report(py, plan, head, error);
@@ -174,13 +205,7 @@ impl Dispatcher {
     }
 
     /// Logs an exception that nobody handled.
-    pub(super) fn report(
-        &self,
-        py: Python<'_>,
-        plan: &Plan,
-        head: &Arc<RequestHead>,
-        error: PyErr,
-    ) {
+    pub(super) fn report(&self, py: Python<'_>, plan: &Plan, head: &RequestHead, error: PyErr) {
         let cancelled = is_cancelled(py, &error);
         let logged = self.face.report.call1(
             py,
@@ -203,7 +228,20 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Answer {
-        match self.conclude(py, plan, &head, request.as_ref(), outcome) {
+        let given = self.given(plan, outcome);
+        self.settle(py, plan, head, request, given)
+    }
+
+    /// Answers with what a handler gave outside a Task; starts one for what must be awaited.
+    pub(super) fn settle(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        head: Arc<RequestHead>,
+        request: Option<Py<Request>>,
+        given: PyResult<Given>,
+    ) -> Answer {
+        match self.conclude_given(py, plan, &head, request.as_ref(), given) {
             Conclusion::Reply(response) => {
                 if let Some(request) = &request {
                     request.get().release_body();
@@ -212,12 +250,12 @@ impl Dispatcher {
             }
             Conclusion::Await(coroutine) => self.start(py, plan, head, request, coroutine),
             Conclusion::Rescue(coroutine, first) => {
-                let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+                let call = Call::new(self.clone(), plan.clone(), head, request);
                 call.rescue(first);
                 self.launch(py, call, coroutine)
             }
             Conclusion::Stream(response, iterator) => {
-                let call = Rc::new(Call::new(self.clone(), plan.clone(), head, request));
+                let call = Call::new(self.clone(), plan.clone(), head, request);
                 match call.stream(py, response, &iterator) {
                     Ok(pump) => self.launch(py, call, pump),
                     Err(error) => Answer::Ready(Some(call.fail(py, error))),

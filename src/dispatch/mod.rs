@@ -18,24 +18,25 @@
 //! left or time ran out, and cancels the Task (unless the route opted out). The Task owns the
 //! [`call::Call`], which owns the request's data. Nothing here is shared between lanes.
 
+mod answer;
 mod call;
 mod conclude;
 mod offload;
+mod routes;
 mod stream;
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use pyo3::prelude::*;
 
 use crate::app::{
-    Arguments, BodyState, Encoder, Input, Mode, Plan, Rejection, Request, RequestHead, Route,
+    Arguments, BodyState, Encoder, HeadRef, Input, Mode, Plan, Rejection, Reply, Request,
+    RequestHead, Route,
 };
 use crate::bridge::after_python;
 use crate::http::{
@@ -46,8 +47,10 @@ use crate::python::call::{call_no_args, vectorcall};
 use crate::python::context;
 use crate::router::{Lookup, PathParams, Table};
 
-use call::Running;
+pub use answer::Answer;
+use conclude::Given;
 pub use offload::{Job, Offloader};
+pub use routes::RouteTable;
 pub use stream::Sink;
 
 /// What the dispatcher needs of the Python side of the application.
@@ -121,54 +124,120 @@ impl Dispatcher {
     fn begin(
         self: &Rc<Self>,
         py: Python<'_>,
-        request: http::Request<Incoming>,
+        parts: &mut Parts,
+        body: &mut Option<Incoming>,
         connection: &Rc<ConnectionInfo>,
     ) -> Answer {
-        let (parts, incoming) = request.into_parts();
-        let head = Arc::new(RequestHead {
-            method: parts.method,
-            uri: parts.uri,
+        if let Some(index) = self.table.find_literal(&parts.method, parts.uri.path()) {
+            let params = PathParams::default();
+            return self.serve(py, &self.plans[index], parts, &params, body, connection);
+        }
+        // The parameters are views of a path that must stay while the head moves.
+        let uri = parts.uri.clone();
+        match self.table.find(&parts.method, uri.path()) {
+            Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
+                self.serve(py, &self.plans[value], parts, &params, body, connection)
+            }
+            Lookup::NotFound => Answer::ready(problem(StatusCode::NOT_FOUND)),
+            Lookup::OtherMethods(allow) => Answer::ready(other_method(&parts.method, &allow)),
+        }
+    }
+
+    /// Runs a route's plan.
+    fn serve(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        parts: &mut Parts,
+        params: &PathParams<'_, '_>,
+        body: &mut Option<Incoming>,
+        connection: &Rc<ConnectionInfo>,
+    ) -> Answer {
+        let limit = plan.limit_body.unwrap_or(self.limit_body);
+        if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {
+            return Answer::ready(closing_problem(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        let answer = if plan.is_direct() {
+            self.direct(py, plan, parts, params, connection)
+        } else {
+            let head = self.keep_head(parts, connection);
+            match body.take_if(|_| !plan.takes_nothing()) {
+                None => self.invoke(py, plan, head, None, Vec::new()),
+                Some(body) => {
+                    let unread = RequestBody::new(body, connection, limit);
+                    self.prepare(py, plan, &head, params, unread)
+                }
+            }
+        };
+        match plan.timeout {
+            Some(limit) if !answer.is_known() => {
+                // The route's own time replaces the server's, which may be shorter.
+                connection.set_request_timeout(None);
+                Answer::Later(Box::pin(async move {
+                    match tokio::time::timeout(limit, answer).await {
+                        Ok(response) => response,
+                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT).into(),
+                    }
+                }))
+            }
+            _ => answer,
+        }
+    }
+
+    /// Calls a sync handler that sees neither the request nor its body. Nobody can keep the head
+    /// then, so it stays with the connection; only what is more than a plain answer takes it.
+    fn direct(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        parts: &mut Parts,
+        params: &PathParams<'_, '_>,
+        connection: &Rc<ConnectionInfo>,
+    ) -> Answer {
+        let arguments = if plan.takes_nothing() {
+            Vec::new()
+        } else {
+            let path: Vec<(&str, &str)> = params.iter().collect();
+            match plan.arguments(py, &self.input(&path, parts.into(), None)) {
+                Ok(arguments) => arguments,
+                Err(rejection) => {
+                    let head = self.keep_head(parts, connection);
+                    return Answer::Ready(Some(self.rejected(py, plan, &head, rejection)));
+                }
+            }
+        };
+        in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
+            Ok(Given::Reply(Reply::Plain(plain))) => Answer::Plain(Some(plain)),
+            given => {
+                let head = self.keep_head(parts, connection);
+                self.keep_params(plan, &head, params);
+                self.settle(py, plan, head, None, given)
+            }
+        })
+    }
+
+    /// Takes the head away from the connection.
+    fn keep_head(&self, parts: &mut Parts, connection: &ConnectionInfo) -> Arc<RequestHead> {
+        Arc::new(RequestHead {
+            method: std::mem::take(&mut parts.method),
+            uri: std::mem::take(&mut parts.uri),
             version: parts.version,
-            headers: parts.headers,
+            headers: std::mem::take(&mut parts.headers),
             client: match connection.peer() {
                 Peer::Tcp(address) => Some(address),
                 Peer::Unix => None,
             },
             path_params: OnceLock::new(),
             id: self.next_id(),
-        });
-        let (index, params) = match self.table.find(&head.method, head.uri.path()) {
-            Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
-                (value, params)
-            }
-            Lookup::NotFound => return Answer::ready(problem(StatusCode::NOT_FOUND)),
-            Lookup::OtherMethods(allow) => {
-                return Answer::ready(other_method(&head.method, &allow));
-            }
-        };
-        let plan = &self.plans[index];
-        let limit = plan.limit_body.unwrap_or(self.limit_body);
-        if declares_more_than(&incoming, limit) {
-            return Answer::ready(problem(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        let answer = if plan.takes_nothing() {
-            self.invoke(py, plan, head.clone(), None, Vec::new())
-        } else {
-            let unread = RequestBody::new(incoming, connection, limit);
-            self.prepare(py, plan, &head, &params, unread)
-        };
-        match plan.timeout {
-            Some(limit) if !matches!(answer, Answer::Ready(_)) => {
-                // The route's own time replaces the server's, which may be shorter.
-                connection.set_request_timeout(None);
-                Answer::Later(Box::pin(async move {
-                    match tokio::time::timeout(limit, answer).await {
-                        Ok(response) => response,
-                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT),
-                    }
-                }))
-            }
-            _ => answer,
+        })
+    }
+
+    /// Keeps the path's parameters for a [`Request`] that may be made.
+    fn keep_params(&self, plan: &Plan, head: &RequestHead, params: &PathParams<'_, '_>) {
+        if !params.is_empty() && (plan.needs_request() || self.face.find_handler.is_some()) {
+            let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
+            // Set once a request.
+            let _ = head.path_params.set(owned.collect());
         }
     }
 
@@ -181,11 +250,7 @@ impl Dispatcher {
         params: &PathParams<'_, '_>,
         unread: RequestBody,
     ) -> Answer {
-        if !params.is_empty() && (plan.needs_request() || self.face.find_handler.is_some()) {
-            let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
-            // Set here and nowhere else.
-            let _ = head.path_params.set(owned.collect());
-        }
+        self.keep_params(plan, head, params);
         let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
             return match self.arguments(py, plan, &path, head, None) {
@@ -234,11 +299,20 @@ impl Dispatcher {
         py: Python<'_>,
         plan: &Plan,
         path: &[(&str, &str)],
-        head: &Arc<RequestHead>,
+        head: &RequestHead,
         request: Option<&Py<Request>>,
     ) -> Result<Arguments, Box<http::Response<Body>>> {
-        let input = Input { path, head, request, lane: &self.face.lane, app: &self.face.app };
-        plan.arguments(py, &input).map_err(|rejection| self.rejected(py, plan, head, rejection))
+        plan.arguments(py, &self.input(path, head.into(), request))
+            .map_err(|rejection| self.rejected(py, plan, head, rejection))
+    }
+
+    fn input<'a>(
+        &'a self,
+        path: &'a [(&'a str, &'a str)],
+        head: HeadRef<'a>,
+        request: Option<&'a Py<Request>>,
+    ) -> Input<'a> {
+        Input { path, head, request, lane: &self.face.lane, app: &self.face.app }
     }
 
     fn read_then_invoke(
@@ -254,7 +328,7 @@ impl Dispatcher {
         Answer::Later(Box::pin(async move {
             let bytes = match unread.read_all().await {
                 Ok(bytes) => bytes,
-                Err(error) => return closing_problem(error.status()),
+                Err(error) => return closing_problem(error.status()).into(),
             };
             drop(unread);
             let answer = Python::attach(|py| {
@@ -301,17 +375,20 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         arguments: &Arguments,
     ) -> Answer {
-        let entered = context::copy_current(py).and_then(|copy| {
-            context::run(&copy, || {
-                let outcome = call_handler(py, plan, arguments);
-                Ok(self.concluded(py, plan, head, request, outcome))
-            })
-        });
-        entered.unwrap_or_else(|error| {
-            error.write_unraisable(py, None);
-            Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR))
+        in_copied_context(py, || {
+            let outcome = call_handler(py, plan, arguments);
+            self.concluded(py, plan, head, request, outcome)
         })
     }
+}
+
+/// Runs `body` in a copy of the lane's context.
+fn in_copied_context(py: Python<'_>, body: impl FnOnce() -> Answer) -> Answer {
+    let entered = context::copy_current(py).and_then(|copy| context::run(&copy, || Ok(body())));
+    entered.unwrap_or_else(|error| {
+        error.write_unraisable(py, None);
+        Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR))
+    })
 }
 
 fn call_handler<'py>(
@@ -349,94 +426,19 @@ impl Service for DispatchService {
 
     fn call(
         &self,
-        request: http::Request<Incoming>,
+        head: &mut Parts,
+        body: Incoming,
         connection: &Rc<ConnectionInfo>,
     ) -> Self::Future {
         Python::attach(|py| {
-            let answer = self.0.begin(py, request, connection);
+            let mut body = Some(body);
+            let answer = self.0.begin(py, head, &mut body, connection);
+            if let Some(unread) = body {
+                connection.leave(unread);
+            }
             after_python(py);
             answer
         })
-    }
-}
-
-/// An answer, or what it waits for.
-pub enum Answer {
-    /// Known; taken once.
-    Ready(Option<Box<http::Response<Body>>>),
-    /// A handler's Task that suspended.
-    Running(Running),
-    /// Anything that takes several steps.
-    Later(Pin<Box<dyn Future<Output = http::Response<Body>>>>),
-}
-
-impl Answer {
-    fn ready(response: http::Response<Body>) -> Self {
-        Self::Ready(Some(Box::new(response)))
-    }
-}
-
-impl Future for Answer {
-    type Output = http::Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            // Polled again after completion only by a broken caller, who gets an answer.
-            Self::Ready(response) => {
-                Poll::Ready(response.take().map_or_else(
-                    || problem(StatusCode::INTERNAL_SERVER_ERROR),
-                    |response| *response,
-                ))
-            }
-            Self::Running(running) => Pin::new(running).poll(cx),
-            Self::Later(future) => future.as_mut().poll(cx),
-        }
-    }
-}
-
-/// The routes of an application, checked against each other as they are added.
-#[pyclass(frozen, module = "treadle._treadle")]
-#[derive(Default)]
-pub struct RouteTable {
-    inner: std::sync::Mutex<(Table, Vec<Py<Route>>)>,
-}
-
-#[pymethods]
-impl RouteTable {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a route; gives the origin of the one it collides with instead, if there is one.
-    fn add(&self, py: Python<'_>, route: Py<Route>) -> Option<String> {
-        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (table, routes) = &mut *inner;
-        let mut next = table.clone();
-        for method in &route.get().methods {
-            if let Err(conflict) = next.insert(method, &route.get().pattern, routes.len()) {
-                let known = routes.get(conflict.with).map(|route| route.get().describe(py));
-                return Some(known.unwrap_or_else(|| {
-                    format!("the routes of {method}: this path cannot stand beside theirs")
-                }));
-            }
-        }
-        *table = next;
-        routes.push(route);
-        None
-    }
-
-    /// All routes, in the order they were added.
-    fn routes(&self, py: Python<'_>) -> Vec<Py<Route>> {
-        self.snapshot(py).1
-    }
-}
-
-impl RouteTable {
-    /// A copy of what is there now.
-    pub fn snapshot(&self, py: Python<'_>) -> (Table, Vec<Py<Route>>) {
-        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        (inner.0.clone(), inner.1.iter().map(|route| route.clone_ref(py)).collect())
     }
 }
 
@@ -446,7 +448,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &RequestHead,
         rejection: Rejection,
     ) -> Box<http::Response<Body>> {
         let encoded = rejection

@@ -194,7 +194,7 @@ async fn refuse(socket: Socket) -> io::Result<()> {
 
 async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let talk = async {
-        stream.write_all(&problem::raw(StatusCode::SERVICE_UNAVAILABLE)).await?;
+        stream.write_all(&problem::raw(StatusCode::SERVICE_UNAVAILABLE, "")).await?;
         stream.shutdown().await?;
         // Bytes that nobody has read would turn the close into a reset.
         let mut unread = [0; 1024];

@@ -5,12 +5,28 @@
 
 use std::time::Instant;
 
-use http::{Method, Request, StatusCode, Uri};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
 
 use super::info::ConnectionInfo;
 
 /// What is logged for a request that got no response: the client had left, or the server gave up.
 const NO_RESPONSE: u16 = 499;
+
+/// Logs a request whose head could not be served, so that nothing of it is known.
+pub(crate) fn emit_refusal(connection: &ConnectionInfo, status: StatusCode, bytes: usize) {
+    tracing::info!(
+        target: "treadle.access",
+        method = "-",
+        path = "-",
+        status = status.as_u16(),
+        bytes = bytes as u64,
+        duration_us = 0_u64,
+        lane = connection.lane().id(),
+        client = %connection.peer(),
+        complete = true,
+    );
+}
 
 /// One request on its way to the log.
 #[derive(Debug)]
@@ -24,10 +40,10 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) fn start<B>(request: &Request<B>) -> Box<Self> {
+    pub(crate) fn start(head: &Parts) -> Box<Self> {
         Box::new(Self {
-            method: request.method().clone(),
-            target: request.uri().clone(),
+            method: head.method.clone(),
+            target: head.uri.clone(),
             started: Instant::now(),
             status: None,
             bytes: 0,

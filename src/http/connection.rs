@@ -30,7 +30,9 @@ use http::StatusCode;
 use hyper::server::conn::http1;
 
 use super::Service;
+use super::access;
 use super::exchange::Adapter;
+use super::gather::Gathering;
 use super::info::{Order, Phase};
 use super::io::{Io, Transport};
 use super::lane::Mode;
@@ -107,7 +109,7 @@ impl<S: Service> ConnectionTask<S> {
             // In the middle of an earlier response there is no place for another.
             Order::RefuseHead if self.transport.is_write_blocked() => return Next::End,
             Order::RefuseHead => {
-                self.transport.push(&problem::raw(StatusCode::REQUEST_TIMEOUT));
+                self.refuse_head(StatusCode::REQUEST_TIMEOUT, "");
                 self.close(Linger::UntilClosed);
             }
             Order::Hibernate => {
@@ -207,10 +209,13 @@ impl<S: Service> ConnectionTask<S> {
         }
         match Pin::new(&mut **hyper).poll(cx) {
             Poll::Pending => {
-                if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
+                let info = &transport.info;
+                info.poll_leftover(cx);
+                if transport.may_wait() {
+                    Gathering::hold(&info.lane, transport);
+                } else if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
                     return Poll::Ready(Next::End);
                 }
-                let info = &transport.info;
                 let is_busy = matches!(info.phase(), Phase::Handling | Phase::Responding);
                 if is_busy && !transport.is_read_waiting() {
                     info.lane.look_soon(info.key.get());
@@ -230,20 +235,41 @@ impl<S: Service> ConnectionTask<S> {
         }
     }
 
+    /// Answers a request of which there is no head that could be served.
+    fn refuse_head(&self, status: StatusCode, date: &str) {
+        self.transport.push(&problem::raw(status, date));
+        let info = &self.transport.info;
+        if info.lane.options().access_log {
+            access::emit_refusal(info, status, problem::standard_body(status).len());
+        }
+    }
+
+    /// hyper has refused a head. Its own answer says no more than the status, and so is replaced.
+    fn refuse_unparsed(&self, error: &hyper::Error) {
+        if error.is_parse_version_h2() {
+            // The only one that it does not answer.
+            self.refuse_head(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "");
+        } else if let Some((status, date)) = self.transport.take_refusal() {
+            let is_all_target = status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                && self.transport.request_line_length()
+                    >= self.transport.info.lane.options().max_header_bytes;
+            self.refuse_head(if is_all_target { StatusCode::URI_TOO_LONG } else { status }, &date);
+        }
+    }
+
     /// What hyper's end means for the socket.
     fn verdict(&self, result: hyper::Result<()>) -> Linger {
         let transport = &self.transport;
+        if let Err(error) = &result
+            && error.is_parse()
+        {
+            self.refuse_unparsed(error);
+        }
         match result {
             _ if transport.has_read_ended() => Linger::No,
             Ok(()) if transport.info.body_done.get() => Linger::IfUnread,
             Ok(()) => Linger::UntilClosed,
-            Err(error) if error.is_parse() => {
-                if !transport.is_shut() {
-                    // hyper answers what it cannot parse, except an HTTP/2 preface.
-                    transport.push(&problem::raw(StatusCode::HTTP_VERSION_NOT_SUPPORTED));
-                }
-                Linger::UntilClosed
-            }
+            Err(error) if error.is_parse() => Linger::UntilClosed,
             Err(error) => {
                 // An aborted body. The missing last chunk tells the client; a client of HTTP/1.0
                 // knows no chunks.
@@ -285,6 +311,7 @@ impl<S: Service> Future for ConnectionTask<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.transport.begin_poll(cx);
+        this.transport.info.lane.gathering.note_poll();
         match this.transport.info.lane.mode() {
             Mode::Serving => {}
             Mode::Draining if this.is_draining => {}
@@ -313,6 +340,8 @@ impl<S: Service> Drop for ConnectionTask<S> {
         // The service's future first: what it does when it is dropped may still look at the lane.
         self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;
+        info.lane.gathering.release(&self.transport);
+        info.give_up_body();
         info.lane.forget(info.key.get());
     }
 }

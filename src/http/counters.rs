@@ -17,6 +17,8 @@ pub struct LaneCounters {
     pub bytes_received: u64,
     /// Bytes sent so far.
     pub bytes_sent: u64,
+    /// How often bytes were handed to the system so far.
+    pub sends: u64,
     /// Times up so far: heads, requests and writes that took too long.
     pub timeouts: u64,
 }
@@ -28,6 +30,7 @@ pub(crate) struct Counters {
     pub(crate) in_flight: Cell<u64>,
     pub(crate) bytes_received: Cell<u64>,
     pub(crate) bytes_sent: Cell<u64>,
+    pub(crate) sends: Cell<u64>,
     pub(crate) timeouts: Cell<u64>,
 }
 
@@ -49,6 +52,7 @@ impl Counters {
             in_flight: self.in_flight.get(),
             bytes_received: self.bytes_received.get(),
             bytes_sent: self.bytes_sent.get(),
+            sends: self.sends.get(),
             timeouts: self.timeouts.get(),
         }
     }

@@ -17,8 +17,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -27,9 +28,10 @@ use super::Service;
 use super::access::Access;
 use super::body::{Aborted, Body};
 use super::check;
-use super::info::{ConnectionInfo, Phase};
+use super::info::{ConnectionInfo, MOST_DRAINED, Phase};
 use super::io::Transport;
 use super::limits::Taken;
+use super::outgoing::{Outgoing, Plain};
 use super::problem;
 use super::request_body::declares_more_than;
 
@@ -47,25 +49,25 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let info = &self.transport.info;
-        let mut exchange = Exchange::begin(info, &request);
-        let refusal = check::refusal(&request, &self.transport);
+        let (mut head, body) = request.into_parts();
+        let mut exchange = Exchange::begin(info, &head, &body);
+        let refusal = check::refusal(&head, &self.transport);
         self.transport.forget_head();
         if let Some(status) = refusal {
             return Respond::ready(problem::closing_problem(status), exchange);
         }
         if !exchange.admit() {
+            info.leave(body);
             return Respond::ready(problem::unavailable(), exchange);
         }
-        match catch_unwind(AssertUnwindSafe(|| self.service.call(request, info))) {
+        let called = catch_unwind(AssertUnwindSafe(|| self.service.call(&mut head, body, info)));
+        info.lane.recycle(std::mem::take(&mut head.headers));
+        match called {
             Ok(future) => Respond::Running { future, exchange: Some(exchange) },
             Err(panic) => Respond::ready(panicked(&*panic), exchange),
         }
     }
 }
-
-/// Bytes of a body that nobody reads for which the connection may still be kept: what is there
-/// already is thrown away, more is not waited for.
-const MOST_DRAINED: u64 = 8 * 1024;
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -74,7 +76,7 @@ pin_project! {
     #[project = RespondProjection]
     pub(crate) enum Respond<F> {
         /// It is here already.
-        Ready { response: Option<Box<Response<Body>>>, exchange: Option<Exchange> },
+        Ready { response: Option<Outgoing>, exchange: Option<Exchange> },
         /// The service works on it.
         Running { #[pin] future: F, exchange: Option<Exchange> },
     }
@@ -82,26 +84,24 @@ pin_project! {
 
 impl<F> Respond<F> {
     fn ready(response: Response<Body>, exchange: Exchange) -> Self {
-        Self::Ready { response: Some(Box::new(response)), exchange: Some(exchange) }
+        Self::Ready { response: Some(response.into()), exchange: Some(exchange) }
     }
 }
 
-impl<F: Future<Output = Response<Body>>> Future for Respond<F> {
+impl<F: Future<Output: Into<Outgoing>>> Future for Respond<F> {
     type Output = Result<Response<ExchangeBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (response, exchange) = match self.project() {
-            RespondProjection::Ready { response, exchange } => {
-                (response.take().map(|response| *response), exchange)
-            }
+            RespondProjection::Ready { response, exchange } => (response.take(), exchange),
             RespondProjection::Running { future, exchange } => {
                 let late = exchange.as_ref().and_then(Exchange::lateness);
                 let response = match late {
-                    Some(status) => problem::closing_problem(status),
+                    Some(status) => problem::closing_problem(status).into(),
                     None => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                         Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(response)) => response,
-                        Err(panic) => panicked(&*panic),
+                        Ok(Poll::Ready(response)) => response.into(),
+                        Err(panic) => panicked(&*panic).into(),
                     },
                 };
                 (Some(response), exchange)
@@ -138,22 +138,23 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    fn begin(info: &Rc<ConnectionInfo>, request: &Request<Incoming>) -> Self {
+    fn begin(info: &Rc<ConnectionInfo>, head: &Parts, body: &Incoming) -> Self {
         let lane = &info.lane;
         info.enter(Phase::Handling);
         info.requests.set(info.requests.get() + 1);
         info.expired.set(false);
         info.awaits_body.set(false);
         info.patience.set(lane.patience());
-        info.body_done.set(request.body().is_end_stream());
-        info.is_http10.set(request.version() == Version::HTTP_10);
+        info.body_done.set(body.is_end_stream());
+        info.is_http10.set(head.version == Version::HTTP_10);
         info.loses_step.set(
             !info.body_done.get()
-                && (request.headers().contains_key(TRANSFER_ENCODING)
-                    || declares_more_than(request.body(), MOST_DRAINED)),
+                && (head.headers.contains_key(TRANSFER_ENCODING)
+                    || head.headers.contains_key(EXPECT)
+                    || declares_more_than(body, MOST_DRAINED)),
         );
         lane.counters.request_begins();
-        let access = lane.options().access_log.then(|| Access::start(request));
+        let access = lane.options().access_log.then(|| Access::start(head));
         Self { info: Rc::clone(info), is_counted: false, access }
     }
 
@@ -179,7 +180,34 @@ impl Exchange {
         })
     }
 
-    fn respond(mut self, mut response: Response<Body>) -> Response<ExchangeBody> {
+    fn respond(self, response: Outgoing) -> Response<ExchangeBody> {
+        match response {
+            Outgoing::Plain(plain) => self.respond_plain(plain),
+            Outgoing::Built(response) => self.respond_built(*response),
+        }
+    }
+
+    fn respond_plain(mut self, plain: Plain) -> Response<ExchangeBody> {
+        let Plain { status, content_type, body } = plain;
+        let mut headers = self.info.lane.take_headers();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, content_type.clone());
+        }
+        if self.info.loses_step.get() {
+            headers.insert(CONNECTION, CLOSE);
+        }
+        if matches!(body, Body::Empty) && has_length(status) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        self.begin_response(status);
+        let mut response = Response::new(ExchangeBody { body, exchange: self });
+        *response.status_mut() = status;
+        // The map that it is made with is empty and owns nothing: there is nothing to drop.
+        std::mem::forget(std::mem::replace(response.headers_mut(), headers));
+        response
+    }
+
+    fn respond_built(mut self, mut response: Response<Body>) -> Response<ExchangeBody> {
         if response.status().is_informational() {
             tracing::error!(
                 target: "treadle",
@@ -189,6 +217,10 @@ impl Exchange {
             response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
         }
         let headers = response.headers_mut();
+        if !self.info.body_done.get() && says_close(headers) {
+            // Nothing follows, so nobody need wait for the rest of the body.
+            self.info.give_up_body();
+        }
         if self.info.loses_step.get() {
             headers.insert(CONNECTION, CLOSE);
         }
@@ -197,23 +229,30 @@ impl Exchange {
             Body::Stream(_) if self.info.is_http10.get() => {
                 response.headers_mut().insert(CONNECTION, CLOSE);
             }
-            // hyper says so itself to GET, but not to HEAD.
-            Body::Empty
-                if !matches!(
-                    response.status(),
-                    StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-                ) =>
-            {
+            Body::Empty if has_length(response.status()) => {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             _ => {}
         }
-        self.info.enter(Phase::Responding);
-        if let Some(access) = &mut self.access {
-            access.responds(response.status());
-        }
+        self.begin_response(response.status());
         response.map(|body| ExchangeBody { body, exchange: self })
     }
+
+    fn begin_response(&mut self, status: StatusCode) {
+        self.info.enter(Phase::Responding);
+        if let Some(access) = &mut self.access {
+            access.responds(status);
+        }
+    }
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether the length of an empty body is to be said; hyper says it itself to GET, but not to HEAD.
+fn has_length(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 impl Drop for Exchange {

@@ -1,16 +1,22 @@
 //! What is known about one connection: who it is, and where in its life it stands.
 //!
 //! Shared by the parts of a connection through an `Rc`, on one thread; every mutable field is a
-//! `Cell`, so that following a request costs a few plain stores. A service may keep its `Rc` for as
+//! `Cell`, so that following a request costs a few plain stores. Only a body that nobody reads is
+//! held here (a `RefCell`, borrowed by the connection's task alone). A service may keep its `Rc` for as
 //! long as it likes: the socket is not in here.
 //!
 //! Times are ticks of the lane's clock, which counts sweeps. A lane that was busy in a handler did
 //! not sweep, nor did it read what clients sent meanwhile: such time is nobody's fault and counts
 //! against nobody.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use http_body::Body as _;
+use hyper::body::Incoming;
 
 use super::lane::HttpLane;
 use super::stream::Peer;
@@ -46,6 +52,9 @@ pub(crate) enum Order {
     Close,
 }
 
+/// Bytes of a body that nobody reads for which the connection is still kept.
+pub(crate) const MOST_DRAINED: u64 = 8 * 1024;
+
 /// No limit, in ticks: more than any clock reaches.
 pub(crate) const NEVER: u32 = u32::MAX;
 
@@ -76,6 +85,8 @@ pub struct ConnectionInfo {
     /// nobody read its chunks or its large body, or it ended in trailers (hyper takes a bare LF
     /// behind the last chunk for their start, and what follows for more of them).
     pub(super) loses_step: Cell<bool>,
+    /// The body of the request of that number, which nobody reads and which is about to end.
+    leftover: RefCell<Option<(u64, Incoming)>>,
 }
 
 impl ConnectionInfo {
@@ -97,6 +108,7 @@ impl ConnectionInfo {
             body_done: Cell::new(true),
             is_http10: Cell::new(false),
             loses_step: Cell::new(false),
+            leftover: RefCell::default(),
         }
     }
 
@@ -145,6 +157,40 @@ impl ConnectionInfo {
         if patience < self.lane.horizon() {
             self.lane.look_soon(self.key.get());
         }
+    }
+
+    /// Gives back the body of the request in flight, unread. The rest of a small one is read and
+    /// thrown away, so that the connection can go on to the next request even if the body arrives
+    /// later than its head. One that is large, has no declared end, or is not sent before the client
+    /// is asked for it ends the connection.
+    pub fn leave(&self, body: Incoming) {
+        if !body.is_end_stream() && !self.loses_step.get() {
+            self.leftover.replace(Some((self.requests(), body)));
+        }
+    }
+
+    /// Throws away what has arrived of a body that nobody reads. To be called by the connection's
+    /// task, which is polled again for the rest.
+    pub(super) fn poll_leftover(&self, cx: &mut Context<'_>) {
+        let mut slot = self.leftover.borrow_mut();
+        let Some((request, body)) = &mut *slot else { return };
+        while !body.is_end_stream() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None | Some(Err(_))) => break,
+            }
+        }
+        if *request == self.requests() {
+            self.body_done.set(true);
+        }
+        *slot = None;
+    }
+
+    /// The connection ends without the rest of the body, also if that is left later.
+    pub(super) fn give_up_body(&self) {
+        self.loses_step.set(true);
+        self.leftover.replace(None);
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

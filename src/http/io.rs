@@ -7,7 +7,7 @@
 //!   no unsafe code, and leaves the bytes of the last read where [`super::check`] can look at them.
 //! - **Writes** that are small are gathered in `out` and sent when the task has nothing more to do,
 //!   so a batch of pipelined requests is answered with one system call, and nothing of it waits for
-//!   a request that is slower. (hyper's own `pipeline_flush` withholds finished responses, and all
+//!   a request that is slower (or a moment only: [`super::gather`]). (hyper's own `pipeline_flush` withholds finished responses, and all
 //!   of a streamed one, for as long as a further request is buffered.) Large writes go straight out.
 //!   A full socket stops hyper at once: beyond `out`, nothing is buffered here. Vectored writes are
 //!   not offered: hyper's bookkeeping for them costs each small response more than the copy, and
@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use hyper::rt::ReadBufCursor;
 use tokio::io::ReadBuf;
 
@@ -69,6 +69,10 @@ pub(crate) struct Transport {
     write_progress: Cell<u32>,
     /// The end of the stream has been sent.
     shut: Cell<bool>,
+    /// In the list of those whose answers wait for the next.
+    waiting: Cell<bool>,
+    /// What waited did not go out at once: it is not to wait again.
+    overdue: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -88,6 +92,8 @@ impl Transport {
             write_blocked: Cell::new(false),
             write_progress: Cell::new(0),
             shut: Cell::new(false),
+            waiting: Cell::new(false),
+            overdue: Cell::new(false),
             waker: RefCell::new(None),
         }
     }
@@ -124,10 +130,6 @@ impl Transport {
 
     pub(crate) fn is_write_blocked(&self) -> bool {
         self.write_blocked.get()
-    }
-
-    pub(crate) fn is_shut(&self) -> bool {
-        self.shut.get()
     }
 
     /// For how many ticks the client has taken none of the bytes that wait for it.
@@ -257,11 +259,83 @@ impl Transport {
         }
     }
 
+    /// Takes the answer with which hyper has refused a head back from what is to be written: its
+    /// status and its line with the date, or `None` if it is not there any more. It is the last
+    /// that hyper wrote, and has no body.
+    pub(crate) fn take_refusal(&self) -> Option<(StatusCode, String)> {
+        let mut wire = self.wire.borrow_mut();
+        let written = wire.written;
+        let start = memchr::memmem::rfind(&wire.out[written..], b"HTTP/1.1 4")?;
+        let answer = std::str::from_utf8(&wire.out[written + start..]).ok()?;
+        let is_refusal =
+            answer.ends_with("\r\n\r\n") && answer.contains("\r\ncontent-length: 0\r\n");
+        let status = answer.get(9..12).filter(|_| is_refusal)?.parse().ok()?;
+        let date = answer.split_inclusive("\r\n").find(|line| line.starts_with("date: "));
+        let date = date.unwrap_or_default().to_owned();
+        wire.out.truncate(written + start);
+        Some((status, date))
+    }
+
+    /// The length of the line that the head starts with, as far as it has arrived; none if it is
+    /// not known any more.
+    pub(crate) fn request_line_length(&self) -> usize {
+        let lane = &self.info.lane;
+        let window = lane.window.get();
+        let wire = self.wire.borrow();
+        let scratch = lane.scratch.borrow();
+        let is_mine = window.owner == Some(self.info.id());
+        let last = if is_mine { &scratch[..window.len] } else { &[][..] };
+        let end = |bytes: &[u8]| memchr::memchr(b'\n', bytes);
+        end(&wire.partial).unwrap_or_else(|| wire.partial.len() + end(last).unwrap_or(last.len()))
+    }
+
     /// The head is parsed: the bytes it was parsed from are not needed any more.
     pub(crate) fn forget_head(&self) {
         let mut wire = self.wire.borrow_mut();
         if wire.partial.capacity() > 0 {
             wire.partial = Vec::new();
+        }
+    }
+
+    /// Whether what was gathered may wait for the answer to a further request: there is one, and
+    /// all that is to be sent before it is answers that are complete.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.info.phase() == Phase::Handling
+            && self.info.body_done.get()
+            && !self.write_blocked.get()
+            && !self.overdue.get()
+            && !self.wire.borrow().out.is_empty()
+    }
+
+    /// Notes that it waits; false if it did before.
+    pub(crate) fn begins_waiting(&self) -> bool {
+        !self.waiting.replace(true)
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.get()
+    }
+
+    /// Sends what has waited, without waiting for the socket: what that does not take is left to
+    /// the connection's task.
+    pub(crate) fn send_waiting(&self) {
+        self.waiting.set(false);
+        let mut wire = self.wire.borrow_mut();
+        let wire = &mut *wire;
+        if wire.out.is_empty() || self.write_blocked.get() {
+            return;
+        }
+        if let Ok(written) = wire.stream.try_write(&wire.out[wire.written..])
+            && written > 0
+        {
+            wire.written += written;
+            let _ = self.note_write(Poll::Ready(Ok(written)));
+        }
+        if wire.written == wire.out.len() {
+            self.reset_out(wire);
+        } else {
+            self.overdue.set(true);
+            self.wake();
         }
     }
 
@@ -279,10 +353,16 @@ impl Transport {
             let written = wire.stream.poll_write(cx, &wire.out[wire.written..]);
             wire.written += ready!(self.note_write(written))?;
         }
+        self.reset_out(wire);
+        Poll::Ready(Ok(()))
+    }
+
+    /// All of `out` is written.
+    fn reset_out(&self, wire: &mut Wire) {
         wire.written = 0;
         wire.out.clear();
+        self.overdue.set(false);
         self.info.lane.return_buffer(&mut wire.out);
-        Poll::Ready(Ok(()))
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -299,6 +379,7 @@ impl Transport {
                 self.write_blocked.set(false);
                 let sent = &lane.counters.bytes_sent;
                 sent.set(sent.get() + *written as u64);
+                lane.counters.sends.set(lane.counters.sends.get() + 1);
             }
             Poll::Ready(Err(_)) => {}
         }
@@ -363,7 +444,8 @@ impl hyper::rt::Write for Io {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_shutdown(cx)
+    /// The connection's task sends the end, with what it may have to add.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

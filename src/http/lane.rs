@@ -20,6 +20,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::server::conn::http1;
 
 use super::Service;
@@ -27,6 +28,7 @@ use super::accept::Accepted;
 use super::clock::Clock;
 use super::connection::ConnectionTask;
 use super::counters::{Counters, LaneCounters};
+use super::gather::Gathering;
 use super::info::{ConnectionInfo, NEVER, Order};
 use super::io::{Transport, Window};
 use super::limits::{Limits, LoadTicket};
@@ -41,6 +43,8 @@ const LEAST_BUFFER: usize = 64 * 1024;
 const STANDARD_MAX_HEADERS: usize = 100;
 /// A write buffer that has grown beyond this is not kept for the next.
 const LARGEST_SPARE: usize = 64 * 1024;
+/// A header map with room for more is not kept for the next response.
+const LARGEST_SPARE_HEADERS: usize = 32;
 /// How long a closed connection goes on reading, so that the client gets to see the last answer
 /// and not the reset that unread bytes would cause.
 const LINGER: Duration = Duration::from_secs(2);
@@ -63,7 +67,9 @@ pub struct HttpLane {
     is_sweeping: Cell<bool>,
     when_empty: RefCell<Vec<Waker>>,
     spare: Cell<Vec<u8>>,
+    spare_headers: Cell<Option<HeaderMap>>,
     pub(super) registry: RefCell<Registry>,
+    pub(super) gathering: Gathering,
     pub(super) clock: Clock,
     pub(super) ticks: Ticks,
     pub(super) counters: Counters,
@@ -113,7 +119,9 @@ impl HttpLane {
             is_sweeping: Cell::new(false),
             when_empty: RefCell::new(Vec::new()),
             spare: Cell::new(Vec::new()),
+            spare_headers: Cell::default(),
             registry: RefCell::new(Registry::default()),
+            gathering: Gathering::default(),
             clock,
             ticks,
             counters: Counters::default(),
@@ -234,6 +242,20 @@ impl HttpLane {
         })
     }
 
+    /// Takes the header map of a request that nobody looks at any more: the next plain response
+    /// is made in it.
+    pub(super) fn recycle(&self, mut headers: HeaderMap) {
+        if (1..=LARGEST_SPARE_HEADERS).contains(&headers.capacity()) {
+            headers.clear();
+            self.spare_headers.set(Some(headers));
+        }
+    }
+
+    /// An empty header map.
+    pub(super) fn take_headers(&self) -> HeaderMap {
+        self.spare_headers.take().unwrap_or_default()
+    }
+
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -262,6 +284,7 @@ impl HttpLane {
         let removed = self.registry.borrow_mut().remove(key);
         drop(removed);
         if self.open() == 0 {
+            self.gathering.wake();
             for waker in self.when_empty.take() {
                 waker.wake();
             }

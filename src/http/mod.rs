@@ -24,10 +24,12 @@ mod clock;
 mod connection;
 mod counters;
 mod exchange;
+mod gather;
 mod info;
 mod io;
 mod lane;
 mod limits;
+mod outgoing;
 mod problem;
 mod request_body;
 mod stream;
@@ -45,6 +47,7 @@ pub use counters::LaneCounters;
 pub use info::{ConnectionInfo, Phase};
 pub use lane::HttpLane;
 pub use limits::Limits;
+pub use outgoing::{Outgoing, Plain};
 pub use problem::{closing_problem, method_not_allowed, problem, problem_with_detail, unavailable};
 pub use request_body::{BodyError, RequestBody, declares_more_than, read_all};
 pub use stream::{Listener, Peer};
@@ -53,16 +56,18 @@ pub use stream::{Listener, Peer};
 pub trait Service: 'static {
     /// The response to come. Dropping it means that nobody wants it any more: the client left, the
     /// request took too long, or the server stops.
-    type Future: Future<Output = http::Response<Body>> + 'static;
+    type Future: Future<Output: Into<Outgoing>> + 'static;
 
     /// Called when a request's head is parsed, inside the connection's task. A future that is ready
     /// at once is answered in the same poll. A panic, here or in the future, is a 500.
     ///
-    /// Whoever can should take what it needs from `request` and drop it before returning: its
-    /// headers are views of the connection's read buffer, which is then used again and not replaced.
+    /// It takes out of `head` what it wants to keep, and had better leave the rest: headers are views
+    /// of the connection's read buffer, which is used again, and not replaced, once nobody holds
+    /// them; and the map of those that are left becomes that of a later response.
     fn call(
         &self,
-        request: http::Request<hyper::body::Incoming>,
+        head: &mut http::request::Parts,
+        body: hyper::body::Incoming,
         connection: &Rc<ConnectionInfo>,
     ) -> Self::Future;
 }

@@ -46,14 +46,15 @@ pub fn unavailable() -> Response<Body> {
     response
 }
 
-/// The bytes of a closing answer, for a connection that has no HTTP state to write it with.
-pub(crate) fn raw(status: StatusCode) -> Vec<u8> {
+/// The bytes of a closing answer, for a connection that has no HTTP state to write it with; `date`
+/// is a whole header line, or nothing.
+pub(crate) fn raw(status: StatusCode, date: &str) -> Vec<u8> {
     let reason = reason(status);
     let body = standard_body(status);
     let retry = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
     let mut bytes = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         {retry}connection: close\r\n\r\n",
+         {retry}{date}connection: close\r\n\r\n",
         status.as_str(),
         body.len(),
     )
@@ -73,7 +74,7 @@ fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("Error")
 }
 
-fn standard_body(status: StatusCode) -> Bytes {
+pub(crate) fn standard_body(status: StatusCode) -> Bytes {
     Bytes::from(detail_json(reason(status)))
 }
 
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_raw_answer_is_framed_and_closes() {
-        let text = String::from_utf8(raw(StatusCode::SERVICE_UNAVAILABLE)).expect("ascii");
+        let text = String::from_utf8(raw(StatusCode::SERVICE_UNAVAILABLE, "")).expect("ascii");
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
         assert!(text.contains("retry-after: 1\r\nconnection: close\r\n\r\n{\"detail\""));
         let length = text.split("\r\n\r\n").nth(1).expect("a body").len();

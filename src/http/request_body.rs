@@ -75,7 +75,8 @@ pub fn declares_more_than(body: &Incoming, limit: u64) -> bool {
 /// A request's body, read within a limit.
 #[derive(Debug)]
 pub struct RequestBody {
-    body: Incoming,
+    /// There until the drop.
+    body: Option<Incoming>,
     connection: Rc<ConnectionInfo>,
     /// Which of the connection's requests this is the body of: a reader that outlives its request
     /// has no say in the next one.
@@ -89,19 +90,25 @@ impl RequestBody {
     #[must_use]
     pub fn new(body: Incoming, connection: &Rc<ConnectionInfo>, limit: u64) -> Self {
         let request = connection.requests();
-        Self { body, connection: Rc::clone(connection), request, left: limit, has_trailers: false }
+        Self {
+            body: Some(body),
+            connection: Rc::clone(connection),
+            request,
+            left: limit,
+            has_trailers: false,
+        }
     }
 
     /// The number of bytes still to come, if the client has said it.
     #[must_use]
     pub fn declared(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.body.as_ref()?.size_hint().exact()
     }
 
     /// Whether there is nothing more to read. False does not promise that there is.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     /// The next bytes, or `None` after the last.
@@ -111,11 +118,13 @@ impl RequestBody {
 
     /// The next bytes, or `None` after the last.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        if declares_more_than(&self.body, self.left) {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if declares_more_than(body, self.left) {
             return Poll::Ready(Some(Err(BodyError::TooLarge)));
         }
         loop {
-            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     self.note_waiting(true);
                     return Poll::Pending;
@@ -142,7 +151,7 @@ impl RequestBody {
                             continue;
                         }
                     };
-                    if self.body.is_end_stream() {
+                    if self.is_end() {
                         self.note_done(true);
                         self.note_step(false);
                     } else {
@@ -198,8 +207,15 @@ impl RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
+        if self.connection.requests() != self.request {
+            return;
+        }
         // Whatever the service waits for next, it is not this body.
-        self.note_waiting(false);
+        let was_awaited = self.connection.awaits_body.replace(false);
+        // Given up because the client was slow: it is not waited for any more.
+        if let Some(body) = self.body.take_if(|_| !was_awaited) {
+            self.connection.leave(body);
+        }
     }
 }
 

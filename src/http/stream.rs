@@ -200,6 +200,14 @@ impl Stream {
         }
     }
 
+    /// Writes what the socket takes now. Nobody is woken when it takes more.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
     /// Sends the end of the stream. Never waits.
     pub(crate) fn shut_down_writing(&mut self, cx: &mut Context<'_>) {
         // The only failure is a socket that is gone already, which is what was wanted.

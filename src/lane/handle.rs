@@ -6,19 +6,21 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::loop_core::LoopCore;
 use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
+use crate::python::lane_bound::this_thread;
 use crate::python::unique::is_alone;
 
 /// A callback that the loop will call.
@@ -182,6 +184,12 @@ impl Handle {
         self.place(|place| place.context.clone_ref(py))
     }
 
+    /// For `isinstance(handle, asyncio.Handle)`.
+    #[getter(__class__)]
+    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        asyncio_class(py, &HANDLE, &["Handle"])
+    }
+
     #[getter]
     fn _cancelled(&self) -> bool {
         self.is_cancelled()
@@ -255,6 +263,27 @@ impl Handle {
     }
 }
 
+static HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static REMOTE_HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static TIMER_HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The first of these classes that `asyncio.events` has.
+fn asyncio_class(
+    py: Python<'_>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    names: &[&str],
+) -> PyResult<Py<PyAny>> {
+    let class = cell.get_or_try_init(py, || -> PyResult<_> {
+        let events = py.import("asyncio.events")?;
+        let mut found = events.getattr("Handle")?;
+        if let Some(class) = names.iter().find_map(|name| events.getattr(*name).ok()) {
+            found = class;
+        }
+        Ok(found.unbind())
+    })?;
+    Ok(class.clone_ref(py))
+}
+
 /// Calls `callback(*args)` in `context`.
 fn call_in(
     context: &Bound<'_, PyAny>,
@@ -278,6 +307,72 @@ fn report(
     let py = event_loop.py();
     let name = intern!(py, "_report_callback_error");
     event_loop.call_method1(name, (handle, error.into_value(py))).map(drop)
+}
+
+/// What `call_soon_threadsafe` gives.
+///
+/// As `asyncio` has it since 3.14: `cancel` and `cancelled` on another thread wait for a callback
+/// that runs at the moment, so that afterwards it has ended or will not begin.
+#[pyclass(frozen, extends = Handle, weakref, module = "treadle._treadle")]
+pub struct RemoteHandle {
+    /// The thread that runs the callback now, or 0.
+    runs_on: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl RemoteHandle {
+    pub(super) fn new(handle: Handle) -> PyClassInitializer<Self> {
+        let remote = Self { runs_on: Mutex::new(0), ended: Condvar::new() };
+        PyClassInitializer::from(handle).add_subclass(remote)
+    }
+
+    fn runs_on(&self) -> MutexGuard<'_, usize> {
+        self.runs_on.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a callback that another thread runs.
+    fn wait(&self, py: Python<'_>) {
+        let here = this_thread();
+        let runs_elsewhere = |thread: &mut usize| *thread != 0 && *thread != here;
+        if runs_elsewhere(&mut self.runs_on()) {
+            py.detach(|| {
+                drop(self.ended.wait_while(self.runs_on(), runs_elsewhere));
+            });
+        }
+    }
+
+    /// Runs the callback, unless it was cancelled, and reports what it raises.
+    ///
+    /// # Errors
+    /// What ends the loop.
+    pub(super) fn run_queued(slf: &Bound<'_, Self>) -> PyResult<()> {
+        *slf.get().runs_on() = this_thread();
+        let outcome = Handle::_run(slf.as_super());
+        *slf.get().runs_on() = 0;
+        slf.get().ended.notify_all();
+        outcome
+    }
+}
+
+#[pymethods]
+impl RemoteHandle {
+    /// Takes the callback out of its turn; waits for it where it runs already.
+    fn cancel(slf: &Bound<'_, Self>) {
+        slf.get().wait(slf.py());
+        slf.as_super().get().take();
+    }
+
+    /// Whether `cancel` was called; waits for a callback that runs.
+    fn cancelled(slf: &Bound<'_, Self>) -> bool {
+        slf.get().wait(slf.py());
+        slf.as_super().get().is_cancelled()
+    }
+
+    /// For `isinstance(handle, asyncio.Handle)`.
+    #[getter(__class__)]
+    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        asyncio_class(py, &REMOTE_HANDLE, &["_ThreadSafeHandle"])
+    }
 }
 
 /// A callback that the loop will call at its time.
@@ -322,6 +417,12 @@ impl TimerHandle {
             }
         }
         Ok(())
+    }
+
+    /// For `isinstance(handle, asyncio.TimerHandle)`.
+    #[getter(__class__)]
+    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        asyncio_class(py, &TIMER_HANDLE, &["TimerHandle"])
     }
 
     /// The loop time the callback is called at, seconds.

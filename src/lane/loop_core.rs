@@ -12,6 +12,7 @@
 //! [`super::descriptors`]); the flags are written by the loop's own thread and read by any.
 
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -23,9 +24,11 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
 use super::descriptors::{Descriptors, Direction, Watched};
-use super::handle::{Handle, TimerHandle};
+use super::handle::{Handle, RemoteHandle, TimerHandle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
+use super::turn_end::{TurnEnd, TurnEndSlot};
+use crate::bridge::intercept;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
@@ -39,6 +42,7 @@ pub struct LoopCore {
     pub(super) ready: Ready,
     pub(super) timers: Timers,
     pub(super) descriptors: Descriptors,
+    pub(super) turn_end: TurnEndSlot,
     debug: AtomicBool,
     stopping: AtomicBool,
     closed: AtomicBool,
@@ -66,6 +70,16 @@ impl LoopCore {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Has `hook` called at the end of every turn, on this thread.
+    pub fn at_turn_end(&self, hook: Rc<dyn TurnEnd>) {
+        self.turn_end.set(hook);
+    }
+
+    /// Has a turn run; from any thread.
+    pub fn wake(&self) {
+        self.ready.wake();
     }
 
     fn is_plain(&self) -> bool {
@@ -177,6 +191,7 @@ impl LoopCore {
             ready: Ready::default(),
             timers: Timers::default(),
             descriptors: Descriptors::new()?,
+            turn_end: TurnEndSlot::default(),
             debug: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -249,6 +264,9 @@ impl LoopCore {
         args: Bound<'py, PyTuple>,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if intercept(&callback, args.iter_borrowed().next().as_deref()) {
+            return Ok(slf.py().None().into_bound(slf.py()));
+        }
         if !slf.get().is_plain() {
             let keywords = context_keyword(slf.py(), context)?;
             let name = intern!(slf.py(), "_call_soon_checked");
@@ -274,8 +292,8 @@ impl LoopCore {
             return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
         }
         let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = handle.into_object(slf.py())?;
-        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
+        let handle = Bound::new(slf.py(), RemoteHandle::new(handle))?;
+        slf.get().ready.push(Entry::Remote(handle.clone().unbind()));
         Ok(handle.into_any())
     }
 

@@ -45,6 +45,7 @@ mod loop_core;
 mod ready;
 mod timers;
 mod turn;
+mod turn_end;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -60,8 +61,9 @@ use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 
 pub use bare::spawn_bare;
-pub use handle::{Handle, TimerHandle};
+pub use handle::{Handle, RemoteHandle, TimerHandle};
 pub use loop_core::LoopCore;
+pub use turn_end::TurnEnd;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]

@@ -15,12 +15,14 @@ use std::task::Waker;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::handle::Handle;
+use super::handle::{Handle, RemoteHandle};
 
 /// A callback that waits.
 pub(super) enum Entry {
     /// A handle of `call_soon`, which is done when it has run.
     Once(Py<Handle>),
+    /// The same from another thread.
+    Remote(Py<RemoteHandle>),
     /// A timer, or the handle of a watched descriptor.
     Native(Py<Handle>),
     /// asyncio's own: the loop is in debug mode, or inherited code made it.
@@ -122,6 +124,7 @@ impl Ready {
             for entry in &*queue {
                 match entry {
                     Entry::Once(handle) | Entry::Native(handle) => visit.call(handle)?,
+                    Entry::Remote(handle) => visit.call(handle)?,
                     Entry::Foreign(handle) => visit.call(handle)?,
                 }
             }

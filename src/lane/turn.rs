@@ -19,9 +19,10 @@ use pyo3::prelude::*;
 
 use super::LaneCore;
 use super::alarm::{self, Alarm};
-use super::handle::Handle;
+use super::handle::{Handle, RemoteHandle};
 use super::loop_core::LoopCore;
 use super::ready::Entry;
+use crate::bridge::was_answered;
 use crate::python::fd::{Watched, watch_owned};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
@@ -87,7 +88,9 @@ impl LoopDriver {
                 break;
             }
             while let Some(entry) = self.batch.pop_front() {
-                if let Err(error) = run_entry(event_loop, entry) {
+                if let Err(error) = run_entry(event_loop, entry)
+                    && !was_answered(&error, py)
+                {
                     core.ready.put_back(std::mem::take(&mut self.batch));
                     return Err(error);
                 }
@@ -97,6 +100,7 @@ impl LoopDriver {
                 break;
             }
         }
+        core.turn_end.call(py);
         if core.is_stopping() {
             return Ok(Poll::Ready(()));
         }
@@ -117,6 +121,7 @@ fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
         Entry::Once(handle) => Handle::run_queued(py, handle),
+        Entry::Remote(handle) => RemoteHandle::run_queued(handle.bind(py)),
         Entry::Native(handle) => Handle::_run(handle.bind(py)),
         Entry::Foreign(handle) => {
             event_loop.call_method1(intern!(py, "_run_handle"), (handle,)).map(drop)
@@ -142,6 +147,11 @@ impl Future for LoopDriver {
         match turn {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
             Ok(Poll::Pending) => Poll::Pending,
+            Err(error) if Python::attach(|py| was_answered(&error, py)) => {
+                // A handler's `sys.exit()` is one failed request. What is left of the turn follows.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }

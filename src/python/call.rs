@@ -1,8 +1,9 @@
 //! Calling Python with a prepared argument array, without building a tuple or a dict.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use super::error::owned_or_raised;
 
@@ -59,5 +60,101 @@ pub fn call_one<'py>(
     unsafe {
         let result = ffi::PyObject_CallOneArg(callable.as_ptr(), argument.as_ptr());
         owned_or_raised(callable.py(), result)
+    }
+}
+
+/// Calls `callable` with two arguments.
+///
+/// # Errors
+/// What the callable raises.
+pub fn call_two<'py>(
+    callable: &Bound<'py, PyAny>,
+    first: &Bound<'py, PyAny>,
+    second: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [first.as_ptr(), second.as_ptr()];
+    // SAFETY: the array holds two live objects and outlives the call; there are no keyword names;
+    // the thread is attached; the result is a new reference or null with an exception set.
+    unsafe {
+        let result = ffi::PyObject_Vectorcall(
+            callable.as_ptr(),
+            arguments.as_ptr(),
+            arguments.len(),
+            std::ptr::null_mut(),
+        );
+        owned_or_raised(callable.py(), result)
+    }
+}
+
+/// Calls the method `name` of `receiver` without arguments.
+///
+/// # Errors
+/// What the method raises.
+pub fn call_method<'py>(
+    receiver: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [receiver.as_ptr()];
+    // SAFETY: the array holds the receiver, which is live, and outlives the call; there are no
+    // keyword names; the thread is attached; the result is a new reference or null with an
+    // exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            arguments.as_ptr(),
+            1,
+            std::ptr::null_mut(),
+        );
+        owned_or_raised(receiver.py(), result)
+    }
+}
+
+/// Calls the method `name` of `receiver` with one argument.
+///
+/// # Errors
+/// What the method raises.
+pub fn call_method_one<'py>(
+    receiver: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    argument: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [receiver.as_ptr(), argument.as_ptr()];
+    // SAFETY: the array holds the receiver and the argument, both live, and outlives the call;
+    // there are no keyword names; the thread is attached; the result is a new reference or null
+    // with an exception set.
+    unsafe {
+        let result = ffi::PyObject_VectorcallMethod(
+            name.as_ptr(),
+            arguments.as_ptr(),
+            2,
+            std::ptr::null_mut(),
+        );
+        owned_or_raised(receiver.py(), result)
+    }
+}
+
+/// Calls the method `name` of `receiver` with one argument and one keyword argument, whose name is
+/// the only entry of `keyword`.
+///
+/// # Errors
+/// What the method raises; `TypeError` when `keyword` has not exactly one entry.
+pub fn call_method_with<'py>(
+    receiver: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    argument: &Bound<'py, PyAny>,
+    keyword: &Bound<'py, PyTuple>,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if keyword.len() != 1 {
+        return Err(PyTypeError::new_err("one keyword expected"));
+    }
+    let arguments = [receiver.as_ptr(), argument.as_ptr(), value.as_ptr()];
+    // SAFETY: the array holds the receiver, one positional and, as checked, one keyword argument,
+    // all live, and outlives the call; the thread is attached; the result is a new reference or
+    // null with an exception set.
+    unsafe {
+        let result =
+            ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 2, keyword.as_ptr());
+        owned_or_raised(receiver.py(), result)
     }
 }

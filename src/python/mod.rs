@@ -7,10 +7,13 @@
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
+//! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
 //! * [`error`] takes the exception that a call left behind;
+//! * [`json`] writes plain values as JSON;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again;
-//! * [`fd`] takes over a file descriptor handed in from Python.
+//! * [`fd`] takes over a file descriptor handed in from Python;
+//! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
 pub mod call;
@@ -18,6 +21,9 @@ pub mod context;
 pub mod coroutine;
 pub mod error;
 pub mod fd;
+pub mod json;
 pub mod lane_bound;
 pub mod park;
+pub mod socket;
+pub mod task_layout;
 pub mod unique;

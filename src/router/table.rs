@@ -1,8 +1,34 @@
 //! One path tree a method.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 use http::Method;
 
 use super::Pattern;
+
+/// FNV-1a. The keys are the routes of the application, so nobody can make them collide, and what
+/// is looked up is not kept.
+#[derive(Clone, Copy)]
+struct PathHasher(u64);
+
+impl Default for PathHasher {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for PathHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
 
 /// The methods a route can answer, in the order of the table's slots.
 const METHODS: [Method; 7] = [
@@ -55,6 +81,9 @@ pub struct Conflict {
 #[derive(Clone, Default)]
 pub struct Table {
     trees: [matchit::Router<usize>; 7],
+    /// The routes without parameters, by their path: a literal path wins over any pattern, so
+    /// they need no tree.
+    literals: [HashMap<String, usize, BuildHasherDefault<PathHasher>>; 7],
     /// Patterns per slot, to name the other side of a conflict.
     patterns: [Vec<(String, usize)>; 7],
 }
@@ -76,6 +105,9 @@ impl Table {
         match self.trees[slot].insert(pattern.tree.clone(), value) {
             Ok(()) => {
                 self.patterns[slot].push((pattern.tree.clone(), value));
+                if pattern.params.is_empty() && !pattern.tree.contains(['{', '}']) {
+                    self.literals[slot].insert(pattern.tree.clone(), value);
+                }
                 Ok(())
             }
             Err(error) => {
@@ -89,6 +121,12 @@ impl Table {
                 Err(Conflict { with })
             }
         }
+    }
+
+    /// The route without parameters for a request, if there is one: the value given to
+    /// [`Table::insert`]. To be asked before [`Table::find`], which is slower.
+    pub fn find_literal(&self, method: &Method, path: &str) -> Option<usize> {
+        self.literals[slot(method)?].get(path).copied()
     }
 
     /// Finds the route for a request; `path` is raw, as sent.

@@ -23,6 +23,7 @@ from treadle import (
 )
 from treadle.testing import TestClient
 
+started: list[bool] = []
 MODES = ["inline", "task", "suspended", "offload"]
 
 
@@ -125,7 +126,12 @@ async def on_passing(request: Request, error: Passing) -> None:
 
 @app.exception_handler(Streaming)
 def on_streaming(request: Request, error: Streaming) -> Response:
-    return StreamingResponse(["a", "b"], 500)
+    def chunks() -> Iterator[str]:
+        started.append(True)
+        yield "a"
+        yield "b"
+
+    return StreamingResponse(chunks(), 500)
 
 
 @app.exception_handler(Json)
@@ -179,6 +185,16 @@ def test_the_handler_of_the_nearest_class_answers(
     response = client.get(f"/{name}/{mode}")
     assert (response.status_code, response.text) == (status, body.replace("{mode}", mode))
     assert errors(caplog) == []
+
+
+@each_mode
+def test_a_handler_that_streams_sends_its_head_alone_to_head(
+    client: TestClient, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    started.clear()
+    response = client.head(f"/streaming/{mode}")
+    assert (response.status_code, response.content) == (500, b"")
+    assert (started, errors(caplog)) == ([], [])
 
 
 @each_mode

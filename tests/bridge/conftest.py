@@ -9,9 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.hold import hold
 
 import treadle
 from profiling.extensions import BUILDING, load
+
+__all__ = ["hold"]
 
 FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "lane": treadle.new_event_loop,

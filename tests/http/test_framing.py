@@ -51,6 +51,35 @@ def test_pipelined_requests_are_answered_in_order(echo: Echo, raw: Any) -> None:
     assert paths == [f"/echo/{number}" for number in range(200)]
 
 
+def test_an_answer_does_not_wait_for_the_next_request(serve: Any, raw: Any, hold: Hold) -> None:
+    app = App()
+
+    @app.get("/plain")
+    def plain() -> str:
+        return "plain"
+
+    @app.get("/soon")
+    async def soon() -> str:
+        await asyncio.sleep(0)
+        return "soon"
+
+    @app.get("/held")
+    async def held() -> str:
+        await hold()
+        return "held"
+
+    connection = raw(serve(app))
+    for first in ("plain", "soon"):
+        paths = [f"/{first}", f"/{first}", "/held", "/soon"]
+        connection.send(b"".join(request("GET", path) for path in paths))
+        assert connection.response().body == first.encode()
+        assert connection.response().body == first.encode()
+        hold.wait_arrival()
+        hold.release()
+        assert connection.response().body == b"held"
+        assert connection.response().body == b"soon"
+
+
 def test_pipelined_bodies_stay_with_their_requests(echo: Echo, raw: Any) -> None:
     connection = raw(echo)
     bodies = [b"x" * (number * 37) for number in range(50)]
@@ -231,6 +260,34 @@ def test_a_body_that_nobody_read_is_never_parsed_however_late_it_arrives(
         pass  # closed by then: the server owes nobody the rest
     assert connection.is_closed()
     assert echo.seen == [Seen("GET", "/deaf", None)]
+
+
+# -- bodies that nobody reads ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/deaf", "/plain", "/task", "/echo/missing/route"])
+def test_a_small_body_that_nobody_reads_may_come_late(serve: Any, raw: Any, path: str) -> None:
+    app = App()
+
+    @app.post("/deaf")
+    def deaf(request: Request) -> None: ...
+
+    @app.post("/plain")
+    def plain() -> None: ...
+
+    @app.post("/task")
+    async def task() -> None: ...
+
+    connection = raw(serve(app))
+    for _ in range(3):
+        connection.send(request("POST", path, "Content-Length: 7"))
+        response = connection.response()
+        assert response.status in (204, 404)
+        assert response.header("connection") is None
+        connection.send(b"abc")
+        connection.send(b"defg")
+    connection.send(request("POST", "/plain"))
+    assert connection.response().status == 204
 
 
 # -- 100 Continue ----------------------------------------------------------------------------------

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 from support.echo import Echo
-from support.messages import assert_serves, chunked, only_response, parsed, request
+from support.messages import (
+    assert_problem,
+    assert_serves,
+    chunked,
+    only_response,
+    parsed,
+    request,
+)
 from support.raw import RawResponse
 
 HOST = b"Host: a\r\n"
@@ -118,7 +125,10 @@ def refused(echo: Echo, raw: Any, data: bytes, status: int = 400) -> RawResponse
 
 @cases(MALFORMED_HEADS)
 def test_a_malformed_head_is_400_and_the_end(echo: Echo, raw: Any, data: bytes) -> None:
-    assert refused(echo, raw, data).header("connection") == "close"
+    response = refused(echo, raw, data)
+    assert response.header("connection") == "close"
+    assert response.header("date") is not None
+    assert_problem(response, 400, "Bad Request")
 
 
 @cases(BAD_HOSTS)
@@ -228,13 +238,23 @@ def test_a_coding_in_http_1_0_is_refused(echo: Echo, raw: Any) -> None:
     refused(echo, raw, head + chunked(b"hello") + SMUGGLED)
 
 
-def test_a_target_that_is_too_long_is_431(echo: Echo, raw: Any) -> None:
-    """It is part of the head, whose limit it reaches first."""
-    refused(echo, raw, request("GET", "/" + "x" * 70_000), 431)
+@pytest.mark.parametrize("end", [b"", b" HTTP/1.1\r\nHost: test\r\n\r\n"])
+def test_a_target_that_is_too_long_is_414(echo: Echo, raw: Any, end: bytes) -> None:
+    response = refused(echo, raw, b"GET /" + b"x" * 70_000 + end, 414)
+    assert_problem(response, 414, "URI Too Long")
+
+
+def test_a_refused_head_is_answered_behind_the_request_before(echo: Echo, raw: Any) -> None:
+    connection = raw(echo)
+    connection.send(request("GET", "/missing") + b"G@T / HTTP/1.1\r\n\r\n")
+    assert_problem(connection.response(), 404, "Not Found")
+    assert_problem(connection.response(), 400, "Bad Request")
+    assert connection.rest() == b""
 
 
 def test_a_header_that_is_too_large_is_431(echo: Echo, raw: Any) -> None:
-    refused(echo, raw, request("GET", "/", "X: " + "x" * 70_000), 431)
+    response = refused(echo, raw, request("GET", "/", "X: " + "x" * 70_000), 431)
+    assert_problem(response, 431, "Request Header Fields Too Large")
 
 
 def test_a_head_without_an_end_is_431(echo: Echo, raw: Any) -> None:

@@ -166,6 +166,20 @@ def test_a_response_that_broke_off_is_seen_to_be(
     assert record["complete"] is False
 
 
+def test_a_head_that_was_refused_is_a_record_too(
+    live: LiveServer, raw: Any, records: Records
+) -> None:
+    connection = raw(live)
+    connection.send(request("GET", "/nothing") + b"G@T / HTTP/1.1\r\n\r\n")
+    assert connection.response().status == 204
+    size = len(connection.response().body)
+    assert records.next()["path"] == "/nothing"
+    record = records.next()
+    assert (record["method"], record["path"], record["status"]) == ("-", "-", 400)
+    assert record["bytes"] == size > 0
+    assert records.is_empty
+
+
 def test_the_duration_is_that_of_the_whole_response(
     live: LiveServer, raw: Any, records: Records, hold: Hold
 ) -> None:

@@ -3,6 +3,8 @@
 `LiveServer` serves an app on a free port while a test runs. `TestClient` and `AsyncTestClient` are
 `httpx` clients with a server of their own; they need `pip install 'treadle[testing]'`.
 
+`treadle.testing.plugin` is a pytest plugin: its docstring says how to take it.
+
     def test_hello():
         with TestClient(app) as client:
             assert client.get("/hello/ada").json() == {"message": "hello ada", "times": 1}

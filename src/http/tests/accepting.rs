@@ -99,7 +99,8 @@ impl Service for Name {
 
     fn call(
         &self,
-        _: http::Request<hyper::body::Incoming>,
+        _: &mut http::request::Parts,
+        _: hyper::body::Incoming,
         connection: &Rc<crate::http::ConnectionInfo>,
     ) -> Self::Future {
         let name = format!("{} on lane {}", connection.peer(), connection.lane().id());

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::config::HttpOptions;
 use crate::http::tests::support::{Server, echo, header, status, text};
-use crate::http::{Body, channel};
+use crate::http::{Body, RequestBody, channel};
 
 #[tokio::test(flavor = "local")]
 async fn keep_alive_serves_one_request_after_the_other() {
@@ -248,5 +248,28 @@ async fn statuses_without_a_body_have_none() {
         let reply = server.say("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(reply.ends_with("\r\n\r\n"), "{reply}");
         assert_eq!(header(&reply, "transfer-encoding"), None);
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn the_rest_of_a_small_body_that_is_left_is_thrown_away() {
+    let server = Server::start(HttpOptions::default(), |request, connection| {
+        let path = request.uri().path().to_owned();
+        let body = RequestBody::new(request.into_body(), &connection, 1 << 20);
+        Box::pin(async move {
+            drop(body);
+            if path == "/later" {
+                tokio::task::yield_now().await;
+            }
+            text("ok")
+        })
+    });
+    let mut client = server.connect().await;
+    for path in ["/now", "/later", "/now"] {
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")).await;
+        let (head, body) = client.response().await;
+        assert_eq!((header(&head, "connection"), body.as_str()), (None, "ok"));
+        client.send("ab").await;
+        client.send("cd").await;
     }
 }

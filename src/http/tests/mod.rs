@@ -4,6 +4,7 @@ mod support;
 
 mod accepting;
 mod framing;
+mod gathering;
 mod hibernation;
 mod hostile;
 mod leaving;

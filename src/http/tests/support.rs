@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,9 +31,18 @@ where
 {
     type Future = Reply;
 
-    fn call(&self, request: Request<Incoming>, connection: &Rc<ConnectionInfo>) -> Reply {
-        (self.0)(request, Rc::clone(connection))
+    fn call(&self, head: &mut Parts, body: Incoming, connection: &Rc<ConnectionInfo>) -> Reply {
+        (self.0)(request(head, body), Rc::clone(connection))
     }
+}
+
+fn request(head: &mut Parts, body: Incoming) -> Request<Incoming> {
+    let mut request = Request::new(body);
+    *request.method_mut() = std::mem::take(&mut head.method);
+    *request.uri_mut() = std::mem::take(&mut head.uri);
+    *request.version_mut() = head.version;
+    *request.headers_mut() = std::mem::take(&mut head.headers);
+    request
 }
 
 pub(super) struct Server {

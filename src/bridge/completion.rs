@@ -1,0 +1,38 @@
+//! Who is told what became of a coroutine.
+
+use std::rc::Rc;
+
+use pyo3::prelude::*;
+
+use super::task::Waiting;
+
+/// What follows the end of a coroutine.
+#[must_use]
+pub enum Next {
+    /// Nothing.
+    Done,
+    /// This coroutine, in the same context: in the same Task while that takes its first step, in a
+    /// Task of its own afterwards ([`Completion::goes_on`]).
+    Await(Py<PyAny>),
+}
+
+/// Told the outcome of a coroutine, once, inside its Task's context, on the lane.
+pub trait Completion {
+    /// Takes the outcome and says what follows it.
+    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next;
+
+    /// What followed runs in this Task now: whoever wants to cancel has to cancel that.
+    fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
+        let _ = (py, waiting);
+    }
+}
+
+impl Completion for Rc<dyn Completion> {
+    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        self.as_ref().complete(py, outcome)
+    }
+
+    fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
+        self.as_ref().goes_on(py, waiting);
+    }
+}

@@ -1,0 +1,261 @@
+//! JSON of plain values, written without a call into Python.
+//!
+//! What most handlers give is a small tree of exact built-in types, and for those the text is
+//! written here. Everything else (floats, subclasses, structs, dates, keys that are no strings,
+//! depth, size) is left to msgspec: [`write_plain`] then says so, and the text that it would have
+//! written is the same, byte for byte.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
+
+/// Beyond this many containers inside each other msgspec takes over, and knows when to stop.
+const DEPTH: usize = 16;
+/// Beyond this many bytes msgspec takes over: it is as fast on large values, and what was written
+/// by then is lost if the rest holds something else.
+const SIZE: usize = 4096;
+
+/// Appends `value` as JSON to `out`. False if it is more than this writes; then what has been
+/// appended is of no use.
+#[must_use]
+pub fn write_plain(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
+    write_value(value.as_borrowed(), out, DEPTH)
+}
+
+fn write_value(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
+    let object = value.as_ptr();
+    // SAFETY: type checks of a live object.
+    unsafe {
+        if ffi::PyUnicode_CheckExact(object) != 0 {
+            write_string(value, out)
+        } else if ffi::PyLong_CheckExact(object) != 0 {
+            write_integer(value, out)
+        } else if ffi::PyDict_CheckExact(object) != 0 {
+            write_dict(value, out, depth)
+        } else if ffi::PyList_CheckExact(object) != 0 {
+            write_list(value, out, depth)
+        } else if object == ffi::Py_None() {
+            out.extend_from_slice(b"null");
+            true
+        } else if object == ffi::Py_True() {
+            out.extend_from_slice(b"true");
+            true
+        } else if object == ffi::Py_False() {
+            out.extend_from_slice(b"false");
+            true
+        } else {
+            false
+        }
+    }
+}
+
+/// `value` is a dict, by its exact type.
+fn write_dict(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
+    let py = value.py();
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    out.push(b'{');
+    let start = out.len();
+    let fits = with_critical_section(&value, || {
+        let (mut position, mut key, mut item) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: a live dict, which no other thread changes now. What `PyDict_Next` lends is
+        // alive until the dict changes: strings and numbers are written without a call that could
+        // let go of the critical section, a container is held on to first.
+        unsafe {
+            while ffi::PyDict_Next(value.as_ptr(), &mut position, &mut key, &mut item) != 0 {
+                if ffi::PyUnicode_CheckExact(key) == 0 || out.len() > SIZE {
+                    return false;
+                }
+                if out.len() > start {
+                    out.push(b',');
+                }
+                if !write_string(Borrowed::from_ptr(py, key), out) {
+                    return false;
+                }
+                out.push(b':');
+                if !write_item(Borrowed::from_ptr(py, item), out, depth) {
+                    return false;
+                }
+            }
+        }
+        true
+    });
+    out.push(b'}');
+    fits
+}
+
+/// `value` is a list, by its exact type.
+fn write_list(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
+    let py = value.py();
+    let Some(depth) = depth.checked_sub(1) else { return false };
+    out.push(b'[');
+    let fits = with_critical_section(&value, || {
+        let mut index = 0;
+        // SAFETY: as for a dict; the length is asked for each time, since a nested container may
+        // have let another thread change the list.
+        unsafe {
+            while index < ffi::PyList_GET_SIZE(value.as_ptr()) {
+                if out.len() > SIZE {
+                    return false;
+                }
+                if index > 0 {
+                    out.push(b',');
+                }
+                let item = ffi::PyList_GET_ITEM(value.as_ptr(), index);
+                if !write_item(Borrowed::from_ptr(py, item), out, depth) {
+                    return false;
+                }
+                index += 1;
+            }
+        }
+        true
+    });
+    out.push(b']');
+    fits
+}
+
+/// Writes what a container lends. Another thread may take a nested container out of it as soon as
+/// the nested one's critical section suspends the outer one, so that one is owned meanwhile.
+fn write_item(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
+    // SAFETY: type checks of a live object.
+    let nests = unsafe {
+        ffi::PyDict_CheckExact(item.as_ptr()) != 0 || ffi::PyList_CheckExact(item.as_ptr()) != 0
+    };
+    if nests {
+        let owned = item.to_owned();
+        write_value(owned.as_borrowed(), out, depth)
+    } else {
+        write_value(item, out, depth)
+    }
+}
+
+/// `value` is an int, by its exact type.
+fn write_integer(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let mut overflow = 0;
+    // SAFETY: an int of CPython's own: no code of anybody else runs, and no exception is set.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &raw mut overflow) };
+    if overflow != 0 {
+        return false;
+    }
+    if (0..10).contains(&number) {
+        out.push(b'0' + number as u8);
+        return true;
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    let mut digits = [0_u8; 20];
+    let mut start = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+    true
+}
+
+/// `value` is a str, by its exact type.
+fn write_string(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
+    let mut length = 0;
+    // SAFETY: a str; the result is null with an exception set, or its UTF-8, which lives as long
+    // as the str.
+    let text = unsafe {
+        let text = ffi::PyUnicode_AsUTF8AndSize(value.as_ptr(), &raw mut length);
+        if text.is_null() {
+            // A lone surrogate: msgspec raises in its own words.
+            ffi::PyErr_Clear();
+            return false;
+        }
+        std::slice::from_raw_parts(text.cast::<u8>(), length.unsigned_abs())
+    };
+    if text.len() > SIZE {
+        return false;
+    }
+    if is_verbatim(text) {
+        write_quoted(text, out);
+    } else {
+        write_escaped(text, out);
+    }
+    true
+}
+
+/// `text` between quotation marks.
+fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
+    // SAFETY: there is room for the text and two marks behind what is written, and all of it is
+    // written before it counts; `text` belongs to Python, so it is not in `out`.
+    unsafe {
+        let end = out.as_mut_ptr().add(out.len());
+        end.write(b'"');
+        end.add(1).copy_from_nonoverlapping(text.as_ptr(), text.len());
+        end.add(1 + text.len()).write(b'"');
+        out.set_len(out.len() + text.len() + 2);
+    }
+}
+
+/// Whether JSON has all of `text` as it is. Looks at eight bytes at once; the last ones are those
+/// up to the end, some of them for a second time.
+fn is_verbatim(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<8>() {
+        let words = text.as_chunks::<8>().0.iter();
+        words.fold(special(*last), |found, word| found | special(*word)) == 0
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        let word =
+            u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last));
+        special(word.to_ne_bytes()) == 0
+    } else {
+        text.iter().all(|&byte| ESCAPES[byte as usize] == 0)
+    }
+}
+
+/// Zero if none of these bytes needs an escape. Behind one that does, others may count as well.
+fn special(bytes: [u8; 8]) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+
+    let word = u64::from_ne_bytes(bytes);
+    let quote = word ^ (ONES * 0x22);
+    let backslash = word ^ (ONES * 0x5c);
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    (below(word, 0x20) | below(quote, 1) | below(backslash, 1)) & HIGH
+}
+
+#[cold]
+fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    for &byte in text {
+        match ESCAPES[byte as usize] {
+            0 => out.push(byte),
+            b'u' => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+    }
+    out.push(b'"');
+}
+
+/// What stands behind the backslash for a byte; zero for one that needs none.
+static ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = b'u';
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};

@@ -1,0 +1,193 @@
+//! System calls on a socket whose descriptor belongs to a Python object.
+//!
+//! What a protocol lends to be filled is filled by the system itself, and what Python code wrote is
+//! sent from where it lies.
+
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ptr::NonNull;
+use std::slice;
+
+use pyo3::exceptions::PyOSError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::error::{owned_or_raised, take};
+
+/// A socket's descriptor, kept open by the Python socket it was borrowed from.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketFd(RawFd);
+
+impl AsRawFd for SocketFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+impl AsFd for SocketFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: not negative, and open for as long as this value is used: the transport that
+        // holds it counts among the users of the Python socket (`_io_refs`), so that `close()`
+        // there waits for it, and drops its registration before it gives that up.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl SocketFd {
+    /// Borrows the descriptor `fd` of a Python socket that the caller keeps open.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a negative number, which is what a closed socket has.
+    pub fn borrow(fd: RawFd) -> io::Result<Self> {
+        if fd < 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is closed"));
+        }
+        Ok(Self(fd))
+    }
+
+    /// Registers the socket with the current Tokio runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn register(self, interest: Interest) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: open and the same for the life of the registration, as `as_fd` has it.
+        unsafe { AsyncFd::register_with_interest(self, interest) }.map_err(io::Error::from)
+    }
+
+    /// Receives what has arrived, at most `buffer.len()` bytes.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` when nothing has arrived.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*SockRef::from(self)).read(buffer)
+    }
+
+    /// Receives into `buffer`, at most as much as it has room for.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` when nothing has arrived.
+    pub fn recv_into(&self, buffer: &Buffer<'_>) -> io::Result<usize> {
+        // SAFETY: the exporter keeps the memory in place for as long as the view exists. It may
+        // be shared with other Python code, as in `socket.recv_into`: it is only handed to the
+        // system here, never read as a Rust value.
+        let space = unsafe {
+            slice::from_raw_parts_mut(buffer.start().cast::<MaybeUninit<u8>>(), buffer.len())
+        };
+        SockRef::from(self).recv(space)
+    }
+
+    /// Sends the beginning of `bytes`, as much as the system takes.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` when it takes nothing now.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(self).send(bytes)
+    }
+
+    /// Sends the beginning of the memory behind `buffer`.
+    ///
+    /// # Errors
+    /// As [`SocketFd::send`].
+    pub fn send_buffer(&self, buffer: &Buffer<'_>) -> io::Result<usize> {
+        // SAFETY: as in `recv_into`.
+        let bytes = unsafe { slice::from_raw_parts(buffer.start(), buffer.len()) };
+        self.send(bytes)
+    }
+
+    /// Sends the beginning of `parts`, one after the other, in one system call.
+    ///
+    /// # Errors
+    /// As [`SocketFd::send`].
+    pub fn send_parts(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        SockRef::from(self).send_vectored(parts)
+    }
+
+    /// Sends the end of the stream.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn shut_down_writing(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
+    }
+}
+
+/// The `OSError` of the right kind for what the system said.
+pub fn os_error(py: Python<'_>, error: io::Error) -> PyErr {
+    let Some(number) = error.raw_os_error() else {
+        return PyErr::from(error);
+    };
+    let describe =
+        || py.import(intern!(py, "os"))?.call_method1(intern!(py, "strerror"), (number,));
+    match describe() {
+        Ok(words) => PyOSError::new_err((number, words.unbind())),
+        Err(failed) => failed,
+    }
+}
+
+/// Contiguous memory of a Python object, held in place until dropped.
+pub struct Buffer<'py> {
+    view: Box<ffi::Py_buffer>,
+    _py: Python<'py>,
+}
+
+impl<'py> Buffer<'py> {
+    /// The memory of `object`, to be written if `writable`.
+    ///
+    /// # Errors
+    /// `TypeError` or `BufferError` where the object has no such memory.
+    pub fn of(object: &Bound<'py, PyAny>, writable: bool) -> PyResult<Self> {
+        let flags = if writable { ffi::PyBUF_WRITABLE } else { ffi::PyBUF_SIMPLE };
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: `object` is live and the thread attached; the view is filled on success and left
+        // without a reference on failure. It is boxed: an exporter may point into it.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) } < 0 {
+            return Err(take(object.py()));
+        }
+        Ok(Self { view, _py: object.py() })
+    }
+
+    /// Bytes of memory.
+    pub fn len(&self) -> usize {
+        usize::try_from(self.view.len).unwrap_or_default()
+    }
+
+    /// Where the memory begins; never null, as memory without a byte may be in C.
+    fn start(&self) -> *mut u8 {
+        NonNull::new(self.view.buf.cast()).unwrap_or(NonNull::dangling()).as_ptr()
+    }
+
+    /// Whether there is no room at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy of the memory from `start` on.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub fn copy_from(&self, start: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let start = start.min(self.len());
+        let size = ffi::Py_ssize_t::try_from(self.len() - start)?;
+        // SAFETY: `start + size` is the length of the memory, which the view keeps in place; the
+        // result is a new bytes object or null with an exception set.
+        unsafe {
+            let from = self.start().add(start).cast::<std::ffi::c_char>();
+            let bytes = ffi::PyBytes_FromStringAndSize(from, size);
+            Ok(owned_or_raised(self._py, bytes)?.cast_into_unchecked())
+        }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: filled by `of` and released once, here, attached as `_py` proves.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.view) }
+    }
+}

@@ -1,0 +1,439 @@
+//! The fields of a C `asyncio.Task` that a lane reaches without asyncio's methods: two that have no
+//! setter, which coroutine the Task steps and in which context; and two that every request uses,
+//! its first callback and its result.
+//!
+//! Where they are is not assumed but found: [`TaskLayout::probe`] makes Tasks with objects that
+//! nothing else refers to, looks for the one word of the Task that holds each, exchanges coroutine
+//! and context and asks the Task's own methods whether they see the exchange. A Task class for
+//! which that fails has no layout, and the lane then uses it only through its methods.
+//!
+//! The layout also knows what a Task looks like that nobody has noticed: word for word like a new
+//! one, and referred to by its owner alone. A name that was asked for, a callback, a request to
+//! cancel, an attribute, a weak reference, an awaiter: each changes a word. Such a Task may stand
+//! for another coroutine, because nobody can tell.
+//!
+//! # Threads
+//!
+//! A Task is exchanged only by the thread that owns the layout. Another thread can come by a
+//! reference while the Task is registered with asyncio (`all_tasks`), so the coroutine is exchanged
+//! under the object's lock, as asyncio reads it; the context, which asyncio reads without, is
+//! exchanged only while the Task is not registered and its owner holds all references.
+
+use std::ffi::c_ulong;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyDict, PyString, PyType, PyTypeMethods};
+
+const WORD: usize = size_of::<usize>();
+
+/// Words of `PyObject` itself: the reference counts change all the time.
+const HEAD: usize = size_of::<ffi::PyObject>() / WORD;
+
+/// Where the object's dict and its weak references hang, in words from the object, if CPython
+/// manages them: in front of it, beyond the garbage collector's two words where it has them (the
+/// builds with the GIL).
+const MANAGED: [isize; 2] = if HEAD > 2 { [-2, -1] } else { [-4, -3] };
+
+/// `Py_TPFLAGS_MANAGED_WEAKREF | Py_TPFLAGS_MANAGED_DICT`.
+const MANAGED_FLAGS: c_ulong = 1 << 3 | 1 << 4;
+
+/// `Py_TPFLAGS_INLINE_VALUES`: attributes stand behind the object until somebody asks for its
+/// dict. What stands there begins with four bytes: room, attributes set, and two flags.
+const INLINE_VALUES_FLAG: c_ulong = 1 << 2;
+
+/// Which word holds what, counted from the start of the object.
+pub struct TaskLayout {
+    class: Py<PyType>,
+    coroutine: isize,
+    context: isize,
+    /// The first callback and its context, null while there is none.
+    callback: Option<(isize, isize)>,
+    /// `None` where a Task cannot be told from a new one.
+    pristine: Option<Pristine>,
+}
+
+/// What a Task looks like that is not registered and that nobody noticed.
+struct Pristine {
+    /// Where to look, in words from the object, and what stands there.
+    words: Vec<(isize, usize)>,
+    /// The same for what stands behind the object, without its first byte: the room differs.
+    behind: Option<(isize, [u8; 3])>,
+    /// The word of the name: a number until somebody asks for it.
+    name: isize,
+    references: ffi::Py_ssize_t,
+    /// `None` where a Task that returned cannot be told from one that did more.
+    returned: Option<Returned>,
+}
+
+/// What a Task differs in once its coroutine returned.
+struct Returned {
+    /// The word of the result, otherwise null.
+    result: isize,
+    /// The word of the state, and what it is then.
+    state: (isize, usize),
+}
+
+/// A Task whose class the layout fits.
+pub struct PlainTask(Py<PyAny>);
+
+impl PlainTask {
+    /// The Task.
+    pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.0.bind(py)
+    }
+
+    /// The Task, in nobody's hand any more.
+    pub fn into_inner(self) -> Py<PyAny> {
+        self.0
+    }
+}
+
+/// A Task made for the probe, and what its maker holds of it beside the Task itself.
+pub type Probe<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+impl TaskLayout {
+    /// Looks how instances of `class` are laid out; `None` when that cannot be told.
+    ///
+    /// `make` makes a pending Task for a coroutine and a context; `coroutines` are two that it
+    /// takes, the first of which returns `result` when it is stepped; `unregister` takes a Task out
+    /// of asyncio's registers. No Task is current.
+    ///
+    /// # Errors
+    /// What `make`, `unregister` and asyncio raise.
+    pub fn probe<'py>(
+        class: &Bound<'py, PyType>,
+        coroutines: [Bound<'py, PyAny>; 2],
+        result: &Bound<'py, PyAny>,
+        mut make: impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
+        unregister: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Self>> {
+        let py = class.py();
+        let [first, second] = coroutines;
+        let new_context = py.import("contextvars")?.getattr("Context")?;
+        let (context, other) = (new_context.call0()?, new_context.call0()?);
+        let Some((task, _held)) = make(&first, &context)? else {
+            return Ok(None);
+        };
+        task.setattr("_log_destroy_pending", false)?;
+        if !task.get_type().is(class) {
+            return Ok(None);
+        }
+        let find = |object: &Bound<'py, PyAny>| only(&task, object.as_ptr().addr());
+        let (Some(coroutine), Some(place)) = (find(&first), find(&context)) else {
+            return Ok(None);
+        };
+        let mut layout = Self {
+            class: class.clone().unbind(),
+            coroutine,
+            context: place,
+            callback: None,
+            pristine: None,
+        };
+        let plain = layout.admit(task.clone())?;
+        drop(layout.replace_coroutine(py, &plain, second.clone()));
+        drop(layout.replace_context(py, &plain, other.clone()));
+        let seen = (task.call_method0("get_coro")?, task.call_method0("get_context")?);
+        if !seen.0.is(&second) || !seen.1.is(&other) {
+            return Ok(None);
+        }
+        unregister.call1((&task,))?;
+        layout.callback = callback(&task, [&second, &other])?;
+        layout.pristine = pristine(&task, &mut make, [&first, &context, result], unregister)?;
+        if let Some(pristine) = &mut layout.pristine {
+            let differ = [coroutine, layout.context, pristine.name];
+            pristine.words.retain(|(place, _)| !differ.contains(place));
+        }
+        Ok(Some(layout))
+    }
+
+    /// Takes a Task in hand.
+    ///
+    /// # Errors
+    /// `TypeError` for an object of any other class, a subclass included.
+    pub fn admit(&self, task: Bound<'_, PyAny>) -> PyResult<PlainTask> {
+        if self.fits(&task) {
+            Ok(PlainTask(task.unbind()))
+        } else {
+            Err(PyTypeError::new_err("a Task of asyncio's own class was expected"))
+        }
+    }
+
+    /// Exchanges the coroutine that `task` steps; gives the one before.
+    pub fn replace_coroutine<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        coroutine: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
+        with_critical_section(task.bind(py), || exchange(task.bind(py), self.coroutine, coroutine))
+    }
+
+    /// Exchanges the context that `task` runs in; gives the one before. For a Task that no other
+    /// thread can reach.
+    pub fn replace_context<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        context: Bound<'py, PyAny>,
+    ) -> Bound<'py, PyAny> {
+        exchange(task.bind(py), self.context, context)
+    }
+
+    /// Has `callback` called in `context` when `task` is done, as its first callback; false when it
+    /// has one already, or the place is not known: `add_done_callback` does it then.
+    pub fn set_callback(
+        &self,
+        task: &Bound<'_, PyAny>,
+        callback: Bound<'_, PyAny>,
+        context: Bound<'_, PyAny>,
+    ) -> bool {
+        let Some((first, its_context)) = self.callback.filter(|_| self.fits(task)) else {
+            return false;
+        };
+        with_critical_section(task, || {
+            let free = load(task, first) == 0 && load(task, its_context) == 0;
+            if free {
+                fill(task, first, callback);
+                fill(task, its_context, context);
+            }
+            free
+        })
+    }
+
+    /// What the coroutine of `task` returned, if it did.
+    pub fn result<'py>(&self, task: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let place = self.pristine.as_ref()?.returned.as_ref().filter(|_| self.fits(task))?.result;
+        // SAFETY: this word of a Task is null or its reference to the result, which stays as long
+        // as the Task.
+        unsafe { Bound::from_borrowed_ptr_or_opt(task.py(), load(task, place) as *mut _) }
+    }
+
+    fn fits(&self, task: &Bound<'_, PyAny>) -> bool {
+        task.get_type_ptr() == self.class.bind(task.py()).as_type_ptr()
+    }
+
+    /// The context that `task` runs in.
+    pub fn context<'py>(&self, py: Python<'py>, task: &PlainTask) -> Bound<'py, PyAny> {
+        // SAFETY: `probe` found that this word of a Task is its reference to the context, which is
+        // never null once the Task is made, and `PlainTask` is of the class that was probed.
+        unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.context) as *mut _) }
+    }
+
+    /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
+    /// holds what the probe's maker held) refers to it.
+    pub fn is_unnoticed(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let Some(pristine) = &self.pristine else {
+            return false;
+        };
+        let task = task.bind(py);
+        references(task) == pristine.references
+            && pristine.words.iter().all(|(place, expected)| load(task, *place) == *expected)
+            && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
+            && is_number(task, pristine.name)
+    }
+
+    /// Makes `task`, whose coroutine returned and which is not registered, pending again as it was
+    /// made, if that was all that happened to it ([`TaskLayout::is_unnoticed`]).
+    ///
+    /// Gives the result it had; `None` leaves the Task as it is.
+    pub fn renew<'py>(&self, py: Python<'py>, task: &PlainTask) -> Option<Bound<'py, PyAny>> {
+        let pristine = self.pristine.as_ref()?;
+        let returned = pristine.returned.as_ref()?;
+        let task = task.bind(py);
+        let (state, finished) = returned.state;
+        let fresh = pristine.words.iter().find(|(place, _)| *place == state)?.1;
+        let unnoticed = references(task) == pristine.references
+            && load(task, returned.result) != 0
+            && pristine.words.iter().all(|(place, expected)| {
+                let found = load(task, *place);
+                *place == returned.result
+                    || found == if *place == state { finished } else { *expected }
+            })
+            && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
+            && is_number(task, pristine.name);
+        unnoticed.then(|| {
+            // SAFETY: nobody but the caller refers to the Task, so nobody reads it meanwhile. The
+            // word of the state is no reference (`probe` saw a number change), and the reference
+            // to the result is taken over. After both every word is that of a pending Task.
+            unsafe {
+                let words = task.as_ptr().cast::<usize>();
+                words.offset(state).write(fresh);
+                let result = words.offset(returned.result).cast::<*mut ffi::PyObject>();
+                Bound::from_owned_ptr(py, std::ptr::replace(result, std::ptr::null_mut()))
+            }
+        })
+    }
+}
+
+/// Where a Task keeps its first callback and that one's context.
+fn callback<'py>(
+    task: &Bound<'py, PyAny>,
+    [function, context]: [&Bound<'py, PyAny>; 2],
+) -> PyResult<Option<(isize, isize)>> {
+    let py = task.py();
+    let function = function.getattr("send")?;
+    let context = context.call_method0("copy")?;
+    let (before, _) = look(task);
+    let keywords = PyDict::new(py);
+    keywords.set_item("context", &context)?;
+    task.call_method("add_done_callback", (&function,), Some(&keywords))?;
+    let places = (only(task, function.as_ptr().addr()), only(task, context.as_ptr().addr()));
+    let (after, _) = look(task);
+    let changed: Vec<_> =
+        before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| *a).collect();
+    task.call_method1("remove_done_callback", (&function,))?;
+    Ok(match (places, &changed[..]) {
+        // Both were null, and nothing else says that there is a callback.
+        ((Some(function), Some(context)), [(a, 0), (b, 0)])
+            if [*a, *b] == [function, context] || [*b, *a] == [function, context] =>
+        {
+            Some((function, context))
+        }
+        _ => None,
+    })
+}
+
+/// Learns what a new Task looks like; `None` where a change that matters would not show.
+///
+/// `noticed` may be spoilt in the course of it.
+fn pristine<'py>(
+    noticed: &Bound<'py, PyAny>,
+    make: &mut impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
+    [coroutine, context, result]: [&Bound<'py, PyAny>; 3],
+    unregister: &Bound<'py, PyAny>,
+) -> PyResult<Option<Pristine>> {
+    let py = noticed.py();
+    let name = PyString::new(py, "a name that nothing else refers to");
+    noticed.call_method1("set_name", (&name,))?;
+    let Some(name) = only(noticed, name.as_ptr().addr()) else {
+        return Ok(None);
+    };
+    let before = look(noticed);
+    noticed.setattr("an_attribute", 1)?;
+    let with_attribute = look(noticed);
+    let reference = py.import("weakref")?.call_method1("ref", (noticed,))?;
+    let with_reference = look(noticed);
+    drop(reference);
+    if before == with_attribute || with_attribute == with_reference {
+        return Ok(None);
+    }
+    let Some((task, step)) = make(coroutine, context)? else {
+        return Ok(None);
+    };
+    unregister.call1((&task,))?;
+    let (words, behind) = look(&task);
+    let references = references(&task);
+    step.call0()?;
+    let returned = returned(&words, &task, result);
+    Ok(is_number(&task, name).then_some(Pristine { words, behind, name, references, returned }))
+}
+
+/// What the return of its coroutine changed in a Task.
+fn returned(
+    before: &[(isize, usize)],
+    task: &Bound<'_, PyAny>,
+    result: &Bound<'_, PyAny>,
+) -> Option<Returned> {
+    let result = only(task, result.as_ptr().addr())?;
+    let (after, _) = look(task);
+    let changed: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .filter(|(before, after)| before != after)
+        .map(|(before, after)| (before.0, before.1, after.1))
+        .collect();
+    match changed[..] {
+        [a, b] => {
+            let (own, (state, pending, finished)) = if a.0 == result { (a, b) } else { (b, a) };
+            // Two addresses would differ in more than their lowest bits, or not at all.
+            let is_number = pending ^ finished < 1 << 3;
+            (own.0 == result && own.1 == 0 && is_number)
+                .then_some(Returned { result, state: (state, finished) })
+        }
+        _ => None,
+    }
+}
+
+/// The one place behind the head where `wanted` stands.
+fn only(object: &Bound<'_, PyAny>, wanted: usize) -> Option<isize> {
+    let (words, _) = look(object);
+    let mut places = words.iter().filter(|(_, word)| *word == wanted).map(|(place, _)| *place);
+    places.next().filter(|_| places.next().is_none())
+}
+
+/// Every word of `object` that is its own, and what stands behind it; and where each stands.
+#[allow(clippy::type_complexity, reason = "the two fields of `Pristine`")]
+fn look(object: &Bound<'_, PyAny>) -> (Vec<(isize, usize)>, Option<(isize, [u8; 3])>) {
+    // SAFETY: the type of a live object is live.
+    let (size, flags) = unsafe {
+        let class = object.get_type_ptr();
+        ((*class).tp_basicsize, ffi::PyType_GetFlags(class))
+    };
+    let managed = if flags & MANAGED_FLAGS == MANAGED_FLAGS { &MANAGED[..] } else { &[] };
+    let own = HEAD..usize::try_from(size).unwrap_or(0) / WORD;
+    let places = managed.iter().copied().chain(own.filter_map(|place| isize::try_from(place).ok()));
+    let words = places.map(|place| (place, load(object, place))).collect();
+    let behind = (flags & INLINE_VALUES_FLAG != 0).then(|| (size, behind(object, size)));
+    (words, behind)
+}
+
+/// The bytes after the first, `place` bytes from the start of the object.
+fn behind(object: &Bound<'_, PyAny>, place: isize) -> [u8; 3] {
+    // SAFETY: `place` is the size of an object whose class has the flag: CPython allocates at least
+    // the four bytes behind it.
+    let [_, rest @ ..] =
+        unsafe { object.as_ptr().cast::<u8>().offset(place).cast::<[u8; 4]>().read() };
+    rest
+}
+
+fn load(object: &Bound<'_, PyAny>, place: isize) -> usize {
+    // SAFETY: `place` comes from `look` at an object of the same class: inside the size that the
+    // class gives its instances, or one of the words that CPython allocates in front of them for
+    // what it manages. Objects are aligned to words. The load is atomic because another thread may
+    // write at the same time, while the object is registered.
+    unsafe {
+        AtomicUsize::from_ptr(object.as_ptr().cast::<usize>().offset(place)).load(Ordering::Relaxed)
+    }
+}
+
+/// Puts `value` where a reference belongs and none is.
+fn fill(object: &Bound<'_, PyAny>, place: isize, value: Bound<'_, PyAny>) {
+    // SAFETY: `probe` found that this word of the class is null or an owned reference, and the
+    // caller that it is null now; the object is locked.
+    unsafe {
+        object.as_ptr().cast::<*mut ffi::PyObject>().offset(place).write(value.into_ptr());
+    }
+}
+
+/// Puts `value` in the place of the reference that is there; gives the one before.
+fn exchange<'py>(
+    object: &Bound<'py, PyAny>,
+    place: isize,
+    value: Bound<'py, PyAny>,
+) -> Bound<'py, PyAny> {
+    // SAFETY: `probe` found that this word of the class is an owned reference; it is exchanged for
+    // another owned one, so every count stays right. What is given back is null only for a Task
+    // that was cleared by the garbage collector, which our own reference rules out. See the module
+    // doc for other threads.
+    unsafe {
+        let slot = object.as_ptr().cast::<*mut ffi::PyObject>().offset(place);
+        Bound::from_owned_ptr(object.py(), std::ptr::replace(slot, value.into_ptr()))
+    }
+}
+
+fn references(object: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Whether the reference at `place` is to an exact `int`.
+fn is_number(object: &Bound<'_, PyAny>, place: isize) -> bool {
+    let value = load(object, place) as *mut ffi::PyObject;
+    // SAFETY: the place of the name holds an owned reference or null.
+    !value.is_null() && unsafe { ffi::PyLong_CheckExact(value) != 0 }
+}

@@ -1,0 +1,182 @@
+//! One reception: from the socket into what the protocol gets.
+
+use std::cell::RefCell;
+use std::io;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyType};
+use tokio::io::unix::AsyncFdReadyGuard;
+
+use super::core::{TransportCore, note};
+use super::state::State;
+use crate::python::socket::{Buffer, SocketFd, os_error};
+
+/// The most that is received at once, in bytes, as in asyncio.
+const LARGEST: usize = 256 * 1024;
+
+thread_local! {
+    /// Where a lane receives before it knows how much: measured at 1 KiB and at 100 KiB, a copy
+    /// into an object of the right size costs less than making a large one smaller.
+    static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; LARGEST].into_boxed_slice());
+}
+
+const READ_FAILED: &str = "Fatal read error on socket transport";
+
+type Guard<'a> = AsyncFdReadyGuard<'a, SocketFd>;
+
+/// How a protocol takes what arrives.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Kind {
+    /// `data_received(bytes)`.
+    #[default]
+    Plain,
+    /// `get_buffer` and `buffer_updated`: `asyncio.BufferedProtocol`.
+    Buffered,
+}
+
+impl Kind {
+    pub(super) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static BUFFERED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let py = protocol.py();
+        let buffered = BUFFERED.import(py, "asyncio", "BufferedProtocol")?;
+        Ok(if protocol.is_instance(buffered)? { Self::Buffered } else { Self::Plain })
+    }
+}
+
+/// Receives once and tells the protocol.
+///
+/// # Errors
+/// Only what has to end the loop; others end the connection.
+pub(super) fn receive(
+    transport: &Bound<'_, TransportCore>,
+    state: &State,
+    guard: Guard<'_>,
+) -> PyResult<()> {
+    let Some(protocol) = state.protocol(transport.py()) else {
+        return Ok(());
+    };
+    match state.kind.get() {
+        Kind::Plain => receive_bytes(transport, state, guard, &protocol),
+        Kind::Buffered => receive_into(transport, state, guard, &protocol),
+    }
+}
+
+fn receive_bytes(
+    transport: &Bound<'_, TransportCore>,
+    state: &State,
+    guard: Guard<'_>,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = transport.py();
+    let received = SPACE.with_borrow_mut(|space| {
+        state.socket.recv(space).map(|size| PyBytes::new(py, &space[..size]))
+    });
+    let size = received.as_ref().map_or(0, |bytes| bytes.as_bytes().len());
+    let Some(data) = settle(transport, guard, received, size, LARGEST)? else {
+        return Ok(());
+    };
+    if size == 0 {
+        return end(transport, state, protocol);
+    }
+    match protocol.call_method1(intern!(py, "data_received"), (data,)) {
+        Ok(_) => Ok(()),
+        Err(error) => TransportCore::fail(
+            transport,
+            error,
+            "Fatal error: protocol.data_received() call failed.",
+        ),
+    }
+}
+
+fn receive_into(
+    transport: &Bound<'_, TransportCore>,
+    state: &State,
+    guard: Guard<'_>,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = transport.py();
+    let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,)).and_then(|lent| {
+        let buffer = Buffer::of(&lent, true)?;
+        if buffer.is_empty() {
+            return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
+        }
+        Ok(buffer)
+    });
+    let buffer = match buffer {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            let message = "Fatal error: protocol.get_buffer() call failed.";
+            return TransportCore::fail(transport, error, message);
+        }
+    };
+    let received = state.socket.recv_into(&buffer);
+    let (size, capacity) = (received.as_ref().map_or(0, |size| *size), buffer.len());
+    // Given back before the protocol sees it: it may resize what it lent.
+    drop(buffer);
+    let Some(size) = settle(transport, guard, received, size, capacity)? else {
+        return Ok(());
+    };
+    if size == 0 {
+        return end(transport, state, protocol);
+    }
+    match protocol.call_method1(intern!(py, "buffer_updated"), (size,)) {
+        Ok(_) => Ok(()),
+        Err(error) => TransportCore::fail(
+            transport,
+            error,
+            "Fatal error: protocol.buffer_updated() call failed.",
+        ),
+    }
+}
+
+/// Tells the reactor what a reception showed; gives what was received, if the call succeeded.
+fn settle<T>(
+    transport: &Bound<'_, TransportCore>,
+    mut guard: Guard<'_>,
+    received: io::Result<T>,
+    size: usize,
+    capacity: usize,
+) -> PyResult<Option<T>> {
+    match received {
+        Ok(received) => {
+            // Less than there was room for: the socket is empty, and what comes now is a new edge.
+            if size < capacity {
+                guard.clear_ready();
+            }
+            Ok(Some(received))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            guard.clear_ready();
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => {
+            TransportCore::fail(transport, os_error(transport.py(), error), READ_FAILED)?;
+            Ok(None)
+        }
+    }
+}
+
+/// The peer sent its end.
+fn end(
+    transport: &Bound<'_, TransportCore>,
+    state: &State,
+    protocol: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = transport.py();
+    note(transport, state, "%r received EOF")?;
+    match protocol.call_method0(intern!(py, "eof_received")) {
+        Ok(keep_open) if keep_open.is_truthy()? => {
+            state.read_ended.set(true);
+            Ok(())
+        }
+        Ok(_) => transport.call_method0(intern!(py, "close")).map(drop),
+        Err(error) => {
+            let message = "Fatal error: protocol.eof_received() call failed.";
+            TransportCore::fail(transport, error, message)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! All that changes in the life of a connection.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::Waker;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use tokio::io::unix::AsyncFd;
+
+use super::connection::Holder;
+use super::outbox::Waiting;
+use super::outgoing::Outgoing;
+use super::receive::Kind;
+use crate::python::socket::SocketFd;
+
+/// asyncio's default water marks, in bytes.
+const HIGH_WATER: usize = 64 * 1024;
+const LOW_WATER: usize = HIGH_WATER / 4;
+
+/// The state of a connection; its thread's alone.
+pub(super) struct State {
+    pub(super) socket: SocketFd,
+    pub(super) outbox: Rc<Waiting>,
+    /// What the protocol's callbacks run in: a copy of the context of the transport's creation.
+    pub(super) context: Py<PyAny>,
+    /// Taken with `connection_lost`, like the protocol.
+    pub(super) event_loop: RefCell<Option<Py<PyAny>>>,
+    pub(super) protocol: RefCell<Option<Py<PyAny>>>,
+    pub(super) kind: Cell<Kind>,
+    pub(super) outgoing: RefCell<Outgoing>,
+    /// The socket in the reactor, from the start to `connection_lost`.
+    pub(super) registration: RefCell<Option<Rc<AsyncFd<SocketFd>>>>,
+    /// The connection's task, while it lives.
+    pub(super) waker: RefCell<Option<Waker>>,
+    pub(super) holder: RefCell<Weak<Holder>>,
+    /// `close` or worse was called: nothing is received any more.
+    pub(super) closing: Cell<bool>,
+    pub(super) paused: Cell<bool>,
+    /// The peer sent its end and the protocol keeps its own side open.
+    pub(super) read_ended: Cell<bool>,
+    /// `write_eof` was called.
+    pub(super) eof: Cell<bool>,
+    /// The protocol was told to pause writing.
+    pub(super) protocol_paused: Cell<bool>,
+    /// Nothing may be written but by `sendfile`.
+    pub(super) sending_file: Cell<bool>,
+    /// Not 0 once `connection_lost` is scheduled; then counts the writes that came too late.
+    pub(super) lost: Cell<u32>,
+    /// The system takes nothing now; the connection's task waits until it does.
+    pub(super) blocked: Cell<bool>,
+    /// Registered for room to write, too.
+    pub(super) watches_room: Cell<bool>,
+    /// In the outbox.
+    pub(super) gathered: Cell<bool>,
+    /// The task is in a callback and sends after it.
+    pub(super) receiving: Cell<bool>,
+    pub(super) high_water: Cell<usize>,
+    pub(super) low_water: Cell<usize>,
+}
+
+impl State {
+    /// Of a connection that has not begun.
+    pub(super) fn new(
+        socket: SocketFd,
+        outbox: Rc<Waiting>,
+        context: Py<PyAny>,
+        event_loop: Py<PyAny>,
+    ) -> Self {
+        Self {
+            socket,
+            outbox,
+            context,
+            event_loop: RefCell::new(Some(event_loop)),
+            protocol: RefCell::default(),
+            kind: Cell::default(),
+            outgoing: RefCell::default(),
+            registration: RefCell::default(),
+            waker: RefCell::default(),
+            holder: RefCell::default(),
+            closing: Cell::default(),
+            paused: Cell::default(),
+            read_ended: Cell::default(),
+            eof: Cell::default(),
+            protocol_paused: Cell::default(),
+            sending_file: Cell::default(),
+            lost: Cell::default(),
+            blocked: Cell::default(),
+            watches_room: Cell::default(),
+            gathered: Cell::default(),
+            receiving: Cell::default(),
+            high_water: Cell::new(HIGH_WATER),
+            low_water: Cell::new(LOW_WATER),
+        }
+    }
+
+    /// Whether the connection's task is to receive.
+    pub(super) fn reads(&self) -> bool {
+        !self.closing.get() && !self.paused.get() && !self.read_ended.get()
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The protocol; `None` once the connection is lost.
+    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.protocol.borrow().as_ref().map(|protocol| protocol.bind(py).clone())
+    }
+
+    pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.event_loop.borrow().as_ref().map(|event_loop| event_loop.bind(py).clone())
+    }
+
+    /// Whether asyncio's debug mode is on.
+    pub(super) fn is_debugging(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.event_loop(py) {
+            Some(event_loop) => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy(),
+            None => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+"""TLS over the loop's transports: what asyncio's own TLS promises, and large writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import treadle
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", path, "-out", f"{path}.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=f"{certificate}.crt")
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(300_000):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("upgraded", [False, True])
+def test_every_byte_comes_back_in_order(certificate: Path, upgraded: bool) -> None:
+    server_side, client_side = contexts(certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if upgraded:
+            await writer.start_tls(server_side)
+        await echo(reader, writer)
+
+    async def main() -> None:
+        first = None if upgraded else server_side
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=first)
+        port = server.sockets[0].getsockname()[1]
+        if upgraded:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await writer.start_tls(client_side, server_hostname="localhost")
+        else:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=client_side, server_hostname="localhost"
+            )
+        assert writer.get_extra_info("ssl_object").version().startswith("TLS")
+        for size in (1, 1000, 16 * 1024, 16 * 1024 + 1, 100_000, 3_000_000):
+            data = os.urandom(size)
+            half = size // 2
+
+            async def send(data: bytes = data, half: int = half) -> None:
+                writer.write(data[:half])
+                writer.writelines([memoryview(data)[half:], b"", bytearray(b"!")])
+                await writer.drain()
+
+            sending = asyncio.create_task(send())
+            assert await reader.readexactly(size + 1) == data + b"!"
+            await sending
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_the_peers_end_arrives_and_water_marks_are_kept(certificate: Path) -> None:
+    server_side, client_side = contexts(certificate)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        calls: list[str] = []
+        made: asyncio.Future[Any] = loop.create_future()
+        resumed = asyncio.Event()
+        lost = loop.create_future()
+
+        class Served(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                made.set_result(transport)
+
+            def pause_writing(self) -> None:
+                calls.append("pause")
+
+            def resume_writing(self) -> None:
+                calls.append("resume")
+                resumed.set()
+
+            def eof_received(self) -> None:
+                calls.append("eof")
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set_result(exc)
+
+        server = await loop.create_server(Served, "127.0.0.1", 0, ssl=server_side)
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        )
+        transport = await made
+        size = 0
+        while not calls:
+            transport.write(b"x" * 1_000_000)
+            size += 1_000_000
+        assert calls == ["pause"]
+        assert transport.get_write_buffer_size() > 0
+        assert len(await reader.readexactly(size)) == size
+        await resumed.wait()
+        assert transport.get_write_buffer_size() == 0
+        writer.close()
+        await writer.wait_closed()
+        assert await lost is None
+        assert calls == ["pause", "resume", "eof"]
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_an_exception_of_the_protocol_ends_the_connection(certificate: Path) -> None:
+    server_side, client_side = contexts(certificate)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reports: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        error = ValueError("of the protocol")
+        lost = loop.create_future()
+
+        class Served(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                raise error
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set_result(exc)
+
+        server = await loop.create_server(Served, "127.0.0.1", 0, ssl=server_side)
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        )
+        writer.write(b"x")
+        assert await lost is error
+        assert reports[0]["exception"] is error
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
