@@ -77,6 +77,7 @@ async def _measure(extension: ModuleType, count: int) -> dict[str, float]:
     if hasattr(extension, "elsewhere"):
         found["ready"] = await _timed(lambda: extension.ready(1), count)
         found["suspended"] = await _timed(lambda: extension.later(1), count)
+        found["kernel"] = extension.wake_ups(far) / far * 1e6
         found["from thread"] = await _from_thread(extension.current_loop(), far)
     elsewhere = getattr(extension, "elsewhere", extension.ready)
     found["thread"] = await _timed(lambda: elsewhere(1), far)

@@ -11,7 +11,7 @@ import contextlib
 import socket
 import sys
 import warnings
-from asyncio import base_events, constants, futures, transports, trsock
+from asyncio import SelectorEventLoop, base_events, constants, futures, transports, trsock
 from asyncio.log import logger
 from typing import Any
 
@@ -211,7 +211,7 @@ def make_socket_transport(
     """A transport for a connected socket; `waiter` gets `None` once the protocol knows it."""
     loop._ensure_fd_no_transport(sock)
     if not _is_stream(sock):
-        make = asyncio.SelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
+        make = SelectorEventLoop._make_socket_transport  # type: ignore[attr-defined]
         return make(loop, sock, protocol, waiter, extra=extra, server=server)
     return SocketTransport(loop, sock, protocol, waiter, extra, server)
 

@@ -12,8 +12,8 @@
 //!
 //! The future sits in the awaitable, bound to the loop it was made on; another thread is refused,
 //! and an awaitable that dies elsewhere sends the future home. Its waker ([`Signal`]) may be called
-//! from anywhere; it makes the home call [`RustAwaitable::resume`], which puts the Task's wake-up
-//! into the ready queue.
+//! from anywhere; it makes the home call [`RustAwaitable::resume`], which steps the Task inside the
+//! turn.
 //!
 //! # Races that end well
 //!
@@ -183,19 +183,16 @@ impl RustAwaitable {
             wait.woken = true;
             wait.callback.take()
         };
-        if let Some(callback) = callback {
-            Self::call_back(slf, inner, callback);
+        if let Some((callback, context)) = callback {
+            let argument = slf.clone().into_any().unbind();
+            inner.note(slf, inner.live.call_now(slf.py(), callback, argument, context));
         }
     }
 
     fn call_back(slf: &Bound<'_, Self>, inner: &Inner, callback: (Py<PyAny>, Py<PyAny>)) {
         let (callback, context) = callback;
         let argument = slf.clone().into_any().unbind();
-        if let Err(error) = inner.live.call_soon(slf.py(), callback, argument, context)
-            && !inner.home.is_closed()
-        {
-            error.write_unraisable(slf.py(), Some(slf));
-        }
+        inner.note(slf, inner.live.call_soon(slf.py(), callback, argument, context));
     }
 }
 
@@ -203,6 +200,15 @@ impl Inner {
     fn signal(&self) -> Arc<Signal> {
         let mut signal = self.signal.borrow_mut();
         signal.get_or_insert_with(|| Signal::new(self.home.mailbox().clone())).clone()
+    }
+
+    /// Reports that the Task could not be woken, unless its loop is closed.
+    fn note(&self, slf: &Bound<'_, RustAwaitable>, woken: PyResult<()>) {
+        if let Err(error) = woken
+            && !self.home.is_closed()
+        {
+            error.write_unraisable(slf.py(), Some(slf));
+        }
     }
 
     /// Nothing comes any more: forgets who waits.

@@ -14,12 +14,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyCFunction, PyTuple};
 use slab::Slab;
 
 use super::awaitable::RustAwaitable;
@@ -27,7 +27,8 @@ use super::mailbox::{Errand, Letter, Mailbox};
 use super::remote::Job;
 use super::signal::Signal;
 use super::task::TaskFactory;
-use crate::python::call::vectorcall;
+use crate::python::call::{call_one, vectorcall};
+use crate::python::context;
 
 thread_local! {
     /// The home of the lane that runs on this thread.
@@ -45,6 +46,8 @@ pub struct Home {
     woken: RefCell<Vec<Arc<Signal>>>,
     waiting: RefCell<Slab<Waiting>>,
     jobs: RefCell<Slab<(Arc<Job>, Py<PyAny>)>>,
+    /// The turn is running: it comes to what is woken by itself.
+    in_turn: Cell<bool>,
     closed: Cell<bool>,
 }
 
@@ -54,11 +57,15 @@ pub(super) struct Live {
     call_soon: Py<PyAny>,
     /// `("context",)`
     context_keyword: Py<PyTuple>,
+    /// Callbacks are to be run, timed and checked by the loop.
+    debug: bool,
 }
 
 impl Live {
     fn new(py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<Rc<Self>> {
+        let event_loop = tasks.event_loop().bind(py);
         Ok(Rc::new(Self {
+            debug: event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
             call_soon: tasks.event_loop().getattr(py, pyo3::intern!(py, "call_soon"))?,
             tasks,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
@@ -68,6 +75,29 @@ impl Live {
     /// The loop.
     pub(super) fn event_loop(&self) -> &Py<PyAny> {
         self.tasks.event_loop()
+    }
+
+    /// Calls `callback(argument)` in `context` as the loop's own turn does, there and then.
+    pub(super) fn call_now(
+        &self,
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        argument: Py<PyAny>,
+        context: Py<PyAny>,
+    ) -> PyResult<()> {
+        if self.debug {
+            return self.call_soon(py, callback, argument, context);
+        }
+        let called =
+            context::run(context.bind(py), || call_one(callback.bind(py), argument.bind(py)));
+        let Err(error) = called else { return Ok(()) };
+        // The loop knows what is to be reported and what ends it.
+        let error = Mutex::new(Some(error));
+        let raise = PyCFunction::new_closure(py, None, None, move |_, _| -> PyResult<()> {
+            let error = error.lock().unwrap_or_else(PoisonError::into_inner).take();
+            error.map_or(Ok(()), Err)
+        })?;
+        self.call_soon.bind(py).call1((raise,)).map(drop)
     }
 
     /// `loop.call_soon(callback, argument, context=context)`
@@ -98,6 +128,7 @@ impl Drop for AtHome {
         let last = CURRENT.replace(self.0.take());
         if let Some(home) = last {
             home.waker.take();
+            home.in_turn.set(false);
             drop(home.live.take());
             home.mailbox.end();
         }
@@ -114,6 +145,7 @@ impl Home {
             woken: RefCell::default(),
             waiting: RefCell::default(),
             jobs: RefCell::default(),
+            in_turn: Cell::new(false),
             closed: Cell::new(false),
         })
     }
@@ -216,19 +248,27 @@ impl Home {
 
     /// The turn begins; `waker` wakes the next.
     pub fn begin_turn(&self, waker: &Waker) {
+        self.in_turn.set(true);
         if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker.replace(Some(waker.clone()));
             self.mailbox.set_waker(waker);
         }
     }
 
-    /// Does what other threads sent, lets go on what was woken.
-    pub fn open_mail(&self, py: Python<'_>) {
-        if self.mailbox.has_mail() {
+    /// Does what other threads sent, lets go on what was woken; false when there was nothing.
+    pub fn open_mail(&self, py: Python<'_>) -> bool {
+        let has_mail = self.mailbox.has_mail();
+        if has_mail {
             let letters = self.mailbox.take();
             self.read(py, letters);
         }
-        self.resume_woken(py);
+        self.resume_woken(py) || has_mail
+    }
+
+    /// The turn is over; true when there is something that it did not come to.
+    pub fn end_turn(&self) -> bool {
+        self.in_turn.set(false);
+        !self.woken.borrow().is_empty() || self.mailbox.has_mail()
     }
 
     /// Whether the turn must look before the lane sleeps.
@@ -279,7 +319,9 @@ impl Home {
                 return None;
             }
             home.woken.try_borrow_mut().ok()?.push(signal.clone());
-            home.wake_turn();
+            if !home.in_turn.get() {
+                home.wake_turn();
+            }
             Some(())
         });
         matches!(woken, Ok(Some(())))
@@ -294,11 +336,11 @@ impl Home {
         }
     }
 
-    fn resume_woken(&self, py: Python<'_>) {
+    fn resume_woken(&self, py: Python<'_>) -> bool {
         if self.woken.borrow().is_empty() {
-            return;
+            return false;
         }
-        // Those that are woken meanwhile wait for the next turn, which their signal asked for.
+        // Those that are woken meanwhile wait for the next round.
         let mut woken = self.woken.take();
         for signal in woken.drain(..) {
             self.resume(py, &signal);
@@ -307,6 +349,7 @@ impl Home {
         if later.is_empty() {
             *later = woken; // keeps its memory
         }
+        true
     }
 
     fn resume(&self, py: Python<'_>, signal: &Arc<Signal>) {

@@ -81,10 +81,10 @@ impl LoopDriver {
         }
         let began = Instant::now();
         for round in 1_u32.. {
-            self.core.home.open_mail(py);
+            let went_on = self.core.home.open_mail(py);
             // Callbacks that these add wait for the next round.
             core.ready.take(&mut self.batch);
-            if self.batch.is_empty() {
+            if self.batch.is_empty() && !went_on {
                 break;
             }
             while let Some(entry) = self.batch.pop_front() {
@@ -106,7 +106,8 @@ impl LoopDriver {
         }
         core.ready.end_turn();
         let is_due = self.alarm.arm(core.timers.nearest(py))?;
-        if is_due || self.fd_pending || !core.ready.is_empty() {
+        let has_mail = self.core.home.end_turn();
+        if is_due || self.fd_pending || has_mail || !core.ready.is_empty() {
             core.ready.keep_turning();
             // Not a plain wake-up: Tokio polls its sockets before it comes back to a deferred one.
             let _ = pin!(tokio::task::yield_now()).poll(cx);

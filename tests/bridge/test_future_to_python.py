@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from types import ModuleType
@@ -292,6 +293,37 @@ def test_a_completion_from_another_thread_wakes_the_loop(probe: ModuleType, run:
         assert await awaitable == "there"
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_loop_ends_it_after_a_wake_up(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop], kind: type[BaseException]
+) -> None:
+    async def main() -> None:
+        await probe.later(1)
+        raise kind(3)
+
+    with pytest.raises(kind), asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def test_debug_mode_sees_slow_steps(
+    probe: ModuleType,
+    factory: Callable[[], asyncio.AbstractEventLoop],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        asyncio.get_running_loop().slow_callback_duration = 0.01
+        await probe.later(1)
+        caplog.clear()
+        time.sleep(0.02)  # noqa: ASYNC251 - that is the point
+
+    async def start() -> None:
+        await asyncio.create_task(main())
+
+    with asyncio.Runner(loop_factory=factory, debug=True) as runner:
+        runner.run(start())
+    assert "Executing <" in caplog.text
 
 
 def test_spawned_futures_are_tasks(probe: ModuleType, run: Run) -> None:

@@ -27,6 +27,7 @@ def made(taken: bridge.Rounds) -> Result:
 def rounds(ours: float, theirs: float) -> bridge.Rounds:
     taken: bridge.Rounds = {(OURS.name, case): [ours, ours] for case in CASES}
     taken[OURS.name, "bare"] = taken[OURS.name, "turn"] = [0.1, 0.1]
+    taken[OURS.name, "kernel"] = [0.001, 0.001]
     taken |= {(THEIRS.name, case): [theirs, theirs] for case in ("thread", "threads")}
     return taken
 
@@ -34,7 +35,7 @@ def rounds(ours: float, theirs: float) -> bridge.Rounds:
 @pytest.mark.parametrize(("ours", "theirs", "reached"), [(0.55, 3.0, True), (6.0, 20.0, False)])
 def test_the_promises_are_judged(ours: float, theirs: float, reached: bool) -> None:
     verdicts = made(rounds(ours, theirs)).verdicts
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert {verdict.reached for verdict in verdicts} == {reached}
     assert verdicts[0].measured == pytest.approx(ours - 0.1)
     assert verdicts[-1].measured == pytest.approx(theirs / ours)
@@ -46,7 +47,7 @@ def test_the_report_shows_every_subject_and_promise() -> None:
         assert subject.name in text
     assert CASES["threads"] in text
     assert "without the GIL" in text
-    assert text.count("pass") == 6
+    assert text.count("pass") == 7
 
 
 def test_a_result_is_saved(tmp_path: Path) -> None:

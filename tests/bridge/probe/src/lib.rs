@@ -334,6 +334,28 @@ mod probe {
         )
     }
 
+    /// Seconds in which two sleeping threads wake each other `times` times: what the kernel takes.
+    #[pyfunction]
+    fn wake_ups(py: Python<'_>, times: usize) -> f64 {
+        py.detach(|| {
+            let (there, comes) = std::sync::mpsc::channel::<()>();
+            let (back, returns) = std::sync::mpsc::channel::<()>();
+            let other =
+                std::thread::spawn(move || while comes.recv().is_ok() && back.send(()).is_ok() {});
+            let began = std::time::Instant::now();
+            for _ in 0..times {
+                if there.send(()).is_err() || returns.recv().is_err() {
+                    break;
+                }
+            }
+            let taken = began.elapsed().as_secs_f64();
+            drop(there);
+            // It ends when nothing comes any more.
+            let _ = other.join();
+            taken
+        })
+    }
+
     /// Rust futures and streams that are neither done nor dropped.
     #[pyfunction]
     fn alive() -> usize {
