@@ -59,8 +59,13 @@ fn arguments(criterion: &mut Criterion) {
         ] {
             let pattern = if path.is_empty() { "/" } else { "/{id:int}" };
             let (plan, head) = (plan(py, pattern, &params), head(target));
-            let input =
-                Input { path: &path, head: (&head).into(), request: None, lane: &nothing, app: &nothing };
+            let input = Input {
+                path: &path,
+                head: (&head).into(),
+                request: None,
+                lane: &nothing,
+                app: &nothing,
+            };
             let made = plan.arguments(py, &input).ok().map(|made| made.len());
             assert_eq!(made, Some(params.len()));
             group.bench_function(name, |bencher| {
