@@ -147,6 +147,7 @@ def test_an_interrupt_leaves_at_once_even_while_a_lane_is_blocked(
     raw(command).send("GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
     gate.arrival()
     command.send(signal.SIGTERM)
+    command.wait_taken()
     assert command.stop(signal.SIGINT) == 130
 
 

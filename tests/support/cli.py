@@ -106,6 +106,17 @@ class Command:
     def send(self, signum: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(signum)
 
+    def wait_taken(self) -> None:
+        """Waits until no signal is pending: of two that are, the kernel hands out the lower first."""
+        status = Path(f"/proc/{self.pid}/status")
+        deadline = time.monotonic() + DEADLINE
+        while any(
+            int(line.split()[1], 16)
+            for line in status.read_text().splitlines()
+            if line.startswith(("SigPnd", "ShdPnd"))
+        ):
+            assert time.monotonic() < deadline, "a signal stays pending"
+
     def wait(self) -> int:
         """Waits for its end; returns the exit status, negative for a signal."""
         return self.process.wait(DEADLINE)
