@@ -61,6 +61,8 @@ pub(crate) struct Transport {
     wire: RefCell<Wire>,
     /// hyper waits for the socket to become readable, so it will see the client leave.
     read_waiting: Cell<bool>,
+    /// hyper has been given bytes in this poll of the connection's task.
+    delivered: Cell<bool>,
     /// The client has sent its end.
     read_ended: Cell<bool>,
     /// The socket took no more at the last attempt.
@@ -88,6 +90,7 @@ impl Transport {
                 partial: Vec::new(),
             }),
             read_waiting: Cell::new(false),
+            delivered: Cell::new(false),
             read_ended: Cell::new(false),
             write_blocked: Cell::new(false),
             write_progress: Cell::new(0),
@@ -101,6 +104,7 @@ impl Transport {
     /// Called at the start of every poll of the connection's task.
     pub(crate) fn begin_poll(&self, cx: &Context<'_>) {
         self.read_waiting.set(false);
+        self.delivered.set(false);
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
@@ -215,6 +219,13 @@ impl Transport {
                 }
             }
             let read = buffer.filled().len();
+            if read == 0 && self.delivered.get() {
+                // A client that sends its end along with its request may well want the answer. One
+                // that is there at once goes out at the end of this poll; the end is told in the next.
+                self.read_waiting.set(true);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.note_read(read);
             read
         } else {
@@ -225,6 +236,7 @@ impl Transport {
         if read == 0 {
             return Poll::Ready(Ok(()));
         }
+        self.delivered.set(true);
         if matches!(self.info.phase(), Phase::New | Phase::Idle) {
             self.info.enter(Phase::Head);
         }

@@ -210,6 +210,7 @@ class Tests(unittest.TestCase):
     (tmp_path / "left_out.toml").write_text("""
 [[group]]
 reason = "why"
+since = [3, 12]
 hangs = true
 tests = ["test_it.Tests.test_hangs"]
 

@@ -76,7 +76,7 @@ async def test_names(request):
         conftest="""
 import asyncio, treadle
 def pytest_asyncio_loop_factories(config, item):
-    return {"asyncio": asyncio.EventLoop, "ours": treadle.new_event_loop}
+    return {"asyncio": asyncio.SelectorEventLoop, "ours": treadle.new_event_loop}
 """,
     )
     assert "test_names[asyncio] asyncio.unix_events" in said, said
