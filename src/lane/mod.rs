@@ -237,11 +237,6 @@ impl Lane {
         outcome
     }
 
-    /// Wakes the loop's turn; from any thread.
-    fn wake(&self) {
-        self.mailbox.wake();
-    }
-
     /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
         self.close_runtime()?;

@@ -88,6 +88,7 @@ impl LoopDriver {
                 break;
             }
             while let Some(entry) = self.batch.pop_front() {
+                // A handler's `sys.exit()` is one failed request: the turn goes on.
                 if let Err(error) = run_entry(event_loop, entry)
                     && !was_answered(&error, py)
                 {
@@ -147,11 +148,6 @@ impl Future for LoopDriver {
         match turn {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
             Ok(Poll::Pending) => Poll::Pending,
-            Err(error) if Python::attach(|py| was_answered(&error, py)) => {
-                // A handler's `sys.exit()` is one failed request. What is left of the turn follows.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }
