@@ -164,21 +164,6 @@ impl Mailbox {
         drop(self.close());
     }
 
-    /// Makes the turn look at its queues, if the loop runs.
-    pub fn wake(&self) {
-        let waker = {
-            let shared = self.lock();
-            self.mail.store(true, Ordering::SeqCst);
-            if !self.asleep.swap(false, Ordering::SeqCst) {
-                return;
-            }
-            shared.waker.clone()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Hands a letter over; gives it back when the loop is closed.
     pub(super) fn send(self: &Arc<Self>, letter: Letter) -> Result<(), Letter> {
         let waker = {
