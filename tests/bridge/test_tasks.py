@@ -7,6 +7,7 @@ import contextvars
 import gc
 import io
 import logging
+import queue
 import re
 import resource
 import subprocess
@@ -643,9 +644,9 @@ def test_asyncio_ps_can_read_a_process_whose_handlers_wait(
 def test_other_threads_may_look_at_the_tasks_of_a_lane(serve: Serve, raw: Connect) -> None:
     app = App()
     loops: list[asyncio.AbstractEventLoop] = []
-    stop = threading.Event()
     failures: list[BaseException] = []
-    looked = threading.Semaphore(0)
+    # A look and a collection stop all threads: looks without end would leave the lane no time.
+    looks = queue.SimpleQueue[bool]()
 
     @app.get("/{n:int}")
     async def handler(n: int) -> int:
@@ -659,30 +660,32 @@ def test_other_threads_may_look_at_the_tasks_of_a_lane(serve: Serve, raw: Connec
 
     def look() -> None:
         try:
-            while not stop.is_set():
+            while looks.get():
                 for task in asyncio.all_tasks(loops[0]):
                     assert isinstance(task.get_name(), str)
                     assert isinstance(task.get_coro(), (types.CoroutineType, type(None)))
                     task.done()
                 gc.collect(0)
-                looked.release()
         except BaseException as error:
             failures.append(error)
-            looked.release()
 
     connection = raw(serve(app))
     assert connection.get("/1").body == b"1"
     threads = [threading.Thread(target=look) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for start in range(0, 4000, 20):
-        burst = range(start, start + 20)
-        connection.send("".join(f"GET /{n} HTTP/1.1\r\nHost: t\r\n\r\n" for n in burst))
-        assert [int(connection.response().body) for _ in burst] == list(burst)
-    looked.acquire(timeout=10)
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    try:
+        for start in range(0, 4000, 20):
+            for _ in threads:
+                looks.put(True)
+            burst = range(start, start + 20)
+            connection.send("".join(f"GET /{n} HTTP/1.1\r\nHost: t\r\n\r\n" for n in burst))
+            assert [int(connection.response().body) for _ in burst] == list(burst)
+    finally:
+        for _ in threads:
+            looks.put(False)
+        for thread in threads:
+            thread.join()
     assert failures == []
 
 
