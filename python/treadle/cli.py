@@ -156,6 +156,10 @@ def _parser() -> argparse.ArgumentParser:
         }
         if option.boolean:
             run.add_argument(option.flag, action=argparse.BooleanOptionalAction, **common)
+        elif option.bare is not None:
+            run.add_argument(
+                option.flag, nargs="?", const=option.bare, metavar=option.metavar, **common
+            )
         else:
             run.add_argument(option.flag, metavar=option.metavar, **common)
     parser.formatter_class = run.formatter_class = argparse.HelpFormatter
