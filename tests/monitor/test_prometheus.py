@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from support.figures import distribution, lane, route, stats, unmatched
 
 from treadle.monitor.prometheus import BOUNDS, exposition
-from treadle.stats import OffloadStats, Stats
+from treadle.telemetry import OffloadStats, Stats
 
 
 def families(told: Stats) -> dict[str, Metric]:
@@ -76,6 +76,13 @@ def test_a_stage_is_a_histogram_of_fixed_buckets_in_seconds() -> None:
     assert value(told, f"{name}_sum", **of_stage) == pytest.approx(60.30451)
 
 
+def test_the_whole_time_is_a_histogram_by_route() -> None:
+    told = stats(routes=(route(total=distribution(0.002, 0.3)), route("/b")))
+    labels = {"method": "GET", "route": "/items/{id}"}
+    assert value(told, "treadle_http_request_seconds_count", **labels) == 2
+    assert value(told, "treadle_http_request_seconds_bucket", le="0.25", **labels) == 1
+
+
 def test_a_stage_that_a_route_never_had_is_not_told() -> None:
     family = families(stats(routes=(route(),)))["treadle_http_request_stage_seconds"]
     assert {each.labels["stage"] for each in family.samples} == {"run"}
@@ -102,7 +109,7 @@ def test_the_process_has_the_standard_names() -> None:
     assert value(told, "process_resident_memory_bytes") == 4096
     assert value(told, "process_start_time_seconds") == 1000.0
     assert value(told, "treadle_offload_threads") == 9
-    labels = {"version": "0.1.0", "python": "3.14.7 free-threaded", "gil": "off"}
+    labels = {"version": "0.1.0", "python": "CPython 3.14.7", "gil": "off"}
     assert value(told, "treadle_info", **labels) == 1
 
 

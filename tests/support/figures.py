@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from treadle.stats import Distribution, LaneStats, RouteStats, Stats
+from treadle.telemetry import Distribution, LaneStats, RouteStats, Stats
 
 
 def distribution(*durations: float) -> Distribution:
@@ -55,7 +55,7 @@ def stats(pid: int = 1, **changes: Any) -> Stats:
     values: dict[str, Any] = {
         "pid": pid,
         "version": "0.1.0",
-        "python": "3.14.7 free-threaded",
+        "python": "CPython 3.14.7",
         "gil": False,
         "time": 1_790_000_000.0,
         "uptime": 60.0,

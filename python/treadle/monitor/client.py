@@ -18,7 +18,7 @@ import msgspec
 
 from treadle.exceptions import TreadleError
 from treadle.monitor import places, wire
-from treadle.stats import Stats
+from treadle.telemetry import Stats
 
 __all__ = ["Connection", "MonitorError", "Unavailable", "connect", "running"]
 

@@ -24,8 +24,9 @@ from typing import Any
 
 import msgspec
 
+from treadle import telemetry
 from treadle.monitor import wire
-from treadle.stats import LaneStats, OffloadStats, RouteStats, Stats, merge
+from treadle.telemetry import LaneStats, OffloadStats, RouteStats, Stats, merge
 
 __all__ = ["Collector", "Group", "local"]
 
@@ -35,10 +36,7 @@ PATIENCE = 1.0
 
 def local() -> Stats:
     """The statistics of this process."""
-    import treadle
-
-    read: Callable[[], Stats] = treadle.stats  # type: ignore[assignment]
-    return read()
+    return telemetry.read()
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +147,7 @@ def _ledger(folder: str) -> Iterator[_Ledger]:
         try:
             with open(path, "rb") as file:
                 ledger = msgspec.json.decode(file.read(), type=_Ledger)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.DecodeError):
             ledger = _Ledger()
         yield ledger
         with open(path + ".new", "wb") as file:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from treadle.stats import STAGES, Distribution, LaneStats, RouteStats, Stats
+from treadle.telemetry import STAGES, Distribution, LaneStats, RouteStats, Stats
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -160,6 +160,9 @@ def _routes(routes: Iterable[RouteStats]) -> Iterator[Metric]:
     in_flight = GaugeMetricFamily(
         "treadle_http_requests_in_flight", "Requests in flight now.", labels=labels
     )
+    total = HistogramMetricFamily(
+        "treadle_http_request_seconds", "Time of a request, all stages together.", labels=labels
+    )
     stages = HistogramMetricFamily(
         "treadle_http_request_stage_seconds",
         f"Time of a request in each stage: {', '.join(STAGES)}.",
@@ -171,16 +174,18 @@ def _routes(routes: Iterable[RouteStats]) -> Iterator[Metric]:
             requests.add_metric([*values, status_class], count)
         cancelled.add_metric(values, route.cancelled)
         in_flight.add_metric(values, route.in_flight)
+        if route.total.count:
+            _add(total, values, route.total)
         for stage in STAGES:
             distribution: Distribution = getattr(route, stage)
             if distribution.count:  # most routes lack one: a series for nothing is not free
                 _add(stages, [stage, *values], distribution)
-    yield from (requests, cancelled, in_flight, stages)
+    yield from (requests, cancelled, in_flight, total, stages)
 
 
 def _by_label(routes: Iterable[RouteStats]) -> Iterable[RouteStats]:
     """One of each method and template: a series must be told once."""
-    from treadle.stats import add
+    from treadle.telemetry import add
 
     told: dict[tuple[str, str], RouteStats] = {}
     for route in routes:

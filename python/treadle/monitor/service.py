@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from treadle.monitor import places
-from treadle.stats import Stats
+from treadle.telemetry import Stats
 
 __all__ = ["Service"]
 

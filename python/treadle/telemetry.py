@@ -113,6 +113,8 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by class: `1xx` to `5xx`."""
     cancelled: int = 0
     """Given up before the answer: the client left, or the server stopped."""
+    total: Distribution = Distribution()
+    """All stages together."""
     wait: Distribution = Distribution()
     """From the moment the lane could have seen the request to the call of its plan; for offloaded
     handlers, to the thread that took it."""

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from support.figures import distribution, lane, route, stats, unmatched
 
-from treadle.stats import Distribution, OffloadStats, Stats, merge
+from treadle.telemetry import Distribution, OffloadStats, Stats, merge
 
 
 def test_what_is_encoded_is_decoded_again() -> None:
