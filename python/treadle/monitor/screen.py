@@ -21,7 +21,7 @@ from textual.events import Resize
 from textual.widgets import DataTable, Footer, Static
 
 from treadle.exceptions import TreadleError
-from treadle.monitor.text import count, duration, rate, share, size, time_of_day
+from treadle.monitor.text import count, duration, elapsed, rate, share, size
 from treadle.monitor.window import LaneWindow, RouteWindow, Window
 from treadle.telemetry import STAGES, Stats
 
@@ -216,7 +216,7 @@ class Screen(App[None]):
             f"treadle {now.version}",
             self.source.label,
             f"{now.python} {gil}",
-            f"up {time_of_day(now.uptime)}",
+            f"up {elapsed(now.uptime)}",
         )
         self.query_one("#server", Static).update(" · ".join(what))
         active = sum(lane.in_flight for lane in now.lanes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from treadle.telemetry import Distribution
 
-__all__ = ["count", "duration", "rate", "share", "size", "time_of_day"]
+__all__ = ["count", "duration", "elapsed", "rate", "share", "size"]
 
 NOTHING = "-"
 
@@ -58,7 +58,7 @@ def size(number: float) -> str:
     return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
 
 
-def time_of_day(seconds: float) -> str:
+def elapsed(seconds: float) -> str:
     """A while: 0:59, 1:02:03, 2d 3:04:05."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
