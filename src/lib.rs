@@ -11,6 +11,7 @@
 //! | layer | knows |
 //! |---|---|
 //! | [`config`] | `std` only |
+//! | [`telemetry`] | what lanes and routes count (no Python) |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
@@ -28,6 +29,7 @@ pub mod lane;
 pub mod python;
 pub mod router;
 pub mod server;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod transport;
@@ -49,7 +51,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
     #[pymodule_export]
-    use crate::server::{Acceptor, HttpConfig, LaneServer};
+    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, meters};
     #[pymodule_export]
     use crate::transport::{Outbox, TransportCore};
 
