@@ -179,7 +179,7 @@ class LaneStats(msgspec.Struct, frozen=True, kw_only=True):
     """Polls of connections."""
     callbacks: int = 0
     tasks_started: int = 0
-    """Coroutines that the lane started in Tasks: handlers, `spawn`, `map`."""
+    """Coroutines that the lane itself started in Tasks: handlers, and what Rust code awaits."""
     tasks_suspended: int = 0
     """Those that did not end in their first step."""
     tasks_cancelled: int = 0

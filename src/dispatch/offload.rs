@@ -45,6 +45,32 @@ impl Offloader {
     }
 }
 
+/// A call's place in the queue; given up once, by whoever comes first: the thread that makes the
+/// call, the client that leaves, or the pool that ends.
+struct Place {
+    meter: Arc<OffloadMeter>,
+    left: AtomicBool,
+}
+
+impl Place {
+    fn take(meter: &Arc<OffloadMeter>) -> Arc<Self> {
+        meter.queued.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { meter: meter.clone(), left: AtomicBool::new(false) })
+    }
+
+    fn leave(&self) {
+        if !self.left.swap(true, Ordering::Relaxed) {
+            self.meter.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// Where the pool's thread leaves the outcome, and whom it wakes.
 #[derive(Default)]
 struct Mailbox {
@@ -62,25 +88,23 @@ pub struct Job {
     kwnames: Option<Py<PyTuple>>,
     context: Py<PyAny>,
     mailbox: Arc<Mutex<Mailbox>>,
-    meter: Arc<OffloadMeter>,
+    place: Arc<Place>,
     clock: Clock,
     submitted: u64,
-    began: AtomicBool,
 }
 
 #[pymethods]
 impl Job {
     fn __call__(&self, py: Python<'_>) {
         let start = self.clock.now();
-        if !self.began.swap(true, Ordering::Relaxed) {
-            self.meter.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.meter.busy.fetch_add(1, Ordering::Relaxed);
+        self.place.leave();
+        let busy = &self.place.meter.busy;
+        busy.fetch_add(1, Ordering::Relaxed);
         let outcome = context::run(self.context.bind(py), || {
             let kwnames = self.kwnames.as_ref().map(|names| names.bind(py));
             vectorcall(self.handler.bind(py), &self.arguments, kwnames).map(Bound::unbind)
         });
-        self.meter.busy.fetch_sub(1, Ordering::Relaxed);
+        busy.fetch_sub(1, Ordering::Relaxed);
         let waited = start.saturating_sub(self.submitted);
         let ran = self.clock.now().saturating_sub(start);
         let waker = {
@@ -95,30 +119,28 @@ impl Job {
     }
 }
 
-impl Drop for Job {
-    fn drop(&mut self) {
-        if !*self.began.get_mut() {
-            self.meter.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Takes a job that nobody waits for out of the pool's queue; a running one goes on.
-struct CancelOnDrop(Option<Py<PyAny>>);
+struct CancelOnDrop {
+    future: Option<Py<PyAny>>,
+    place: Arc<Place>,
+}
 
 impl CancelOnDrop {
     /// The job was run.
     fn disarm(mut self) {
-        self.0 = None;
+        self.future = None;
     }
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if let Some(future) = self.0.take() {
+        if let Some(future) = self.future.take() {
             Python::attach(|py| {
-                if let Err(error) = future.call_method0(py, intern!(py, "cancel")) {
-                    error.write_unraisable(py, None);
+                let cancelled = future.call_method0(py, intern!(py, "cancel"));
+                match cancelled.and_then(|cancelled| cancelled.is_truthy(py)) {
+                    Ok(true) => self.place.leave(),
+                    Ok(false) => {}
+                    Err(error) => error.write_unraisable(py, None),
                 }
             });
         }
@@ -135,20 +157,19 @@ impl Dispatcher {
         arguments: Arguments,
     ) -> Answer {
         let mailbox = Arc::new(Mutex::new(Mailbox::default()));
+        let place = Place::take(&self.offloader.meter);
         let submit = || -> PyResult<(Py<PyAny>, Py<PyAny>)> {
             let context = context::copy_current(py)?.unbind();
             let clock = self.stamps.meter().clock;
-            self.offloader.meter.queued.fetch_add(1, Ordering::Relaxed);
             let job = Job {
                 handler: plan.handler.clone_ref(py),
                 arguments,
                 kwnames: plan.kwnames(py).map(|names| names.clone().unbind()),
                 context: context.clone_ref(py),
                 mailbox: mailbox.clone(),
-                meter: self.offloader.meter.clone(),
+                place: place.clone(),
                 clock,
                 submitted: clock.now(),
-                began: AtomicBool::new(false),
             };
             Ok((self.offloader.submit.call1(py, (Py::new(py, job)?,))?, context))
         };
@@ -161,7 +182,7 @@ impl Dispatcher {
         let in_hand = self.stamps.in_hand();
         // A blocking call cannot be interrupted: opting out of cancellation changes only whether
         // a job that still waits in the queue is run for a client that left.
-        let queued = CancelOnDrop(plan.cancel_on_disconnect.then_some(future));
+        let queued = CancelOnDrop { future: plan.cancel_on_disconnect.then_some(future), place };
         Answer::Later(Box::pin(async move {
             let (outcome, (waited, ran)) = poll_fn(|cx| {
                 let mut mailbox = mailbox.lock().unwrap_or_else(PoisonError::into_inner);
