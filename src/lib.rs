@@ -51,7 +51,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
     #[pymodule_export]
-    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, meters};
+    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, StallWatch, meters};
     #[pymodule_export]
     use crate::transport::{Outbox, TransportCore};
 
