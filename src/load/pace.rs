@@ -180,16 +180,20 @@ impl Pace {
                 break;
             }
             alarm.until(due).await?;
-            let now = Instant::now();
-            while let Some(seat) = self.front() {
-                let Some(ticket) = self.take(now) else {
-                    break;
-                };
-                self.waiting.borrow_mut().pop_front();
-                seat.give(ticket);
-            }
+            self.hand_out(Instant::now());
         }
         Ok(())
+    }
+
+    /// Gives what is due to those who wait.
+    pub(crate) fn hand_out(&self, now: Instant) {
+        while let Some(seat) = self.front() {
+            let Some(ticket) = self.take(now) else {
+                break;
+            };
+            self.waiting.borrow_mut().pop_front();
+            seat.give(ticket);
+        }
     }
 
     fn front(&self) -> Option<Rc<Seat>> {

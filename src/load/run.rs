@@ -62,7 +62,10 @@ impl<T: FnMut(Progress) -> ControlFlow<()>> Run<'_, T> {
             tokio::task::spawn_local(work(shared.clone(), client));
         }
         let ending = self.send(&shared, alarm).await?;
-        let sent_until = Instant::now().min(shared.pace.end());
+        let now = Instant::now();
+        // The end may have come before the pacer had its last turn.
+        shared.pace.hand_out(now);
+        let sent_until = now.min(shared.pace.end());
         shared.pace.close();
         self.finish(&shared).await;
         report(&shared, ending, sent_until)
