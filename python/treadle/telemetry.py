@@ -1,0 +1,292 @@
+"""What a process's lanes and routes have counted since they started.
+
+`treadle.stats()` reads every lane of the process, `app.stats()` the lanes that serve one app. The
+counting is always on and done by each lane for itself. Reading takes no part in it and waits for
+nobody: a lane that hangs is read like any other.
+
+All times are seconds, all sizes bytes. The shapes encode to JSON with `msgspec.json.encode` and
+decode with `msgspec.json.decode(..., type=Stats)`; `merge` adds those of several processes up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from treadle.app import App
+    from treadle.server import Server
+
+__all__ = [
+    "STAGES",
+    "Distribution",
+    "LaneStats",
+    "OffloadStats",
+    "RouteStats",
+    "Stats",
+    "read",
+]
+
+STAGES = ("wait", "prepare", "run", "suspended", "serialize", "write")
+"""The stages of a request, in order; each is a field of `RouteStats`."""
+
+
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """Durations of one kind, from an HDR histogram of two significant digits."""
+
+    count: int = 0
+    sum: float = 0.0
+    """Seconds, all together."""
+    min: float = 0.0
+    max: float = 0.0
+    buckets: tuple[tuple[float, int], ...] = ()
+    """(highest duration that the bucket holds, how many it holds), ascending, empty ones left out."""
+
+    @property
+    def mean(self) -> float:
+        """Seconds; 0 where nothing was counted."""
+        return self.sum / self.count if self.count else 0.0
+
+    def quantile(self, q: float) -> float:
+        """The duration, in seconds, that a share `q` (0 to 1) of all does not exceed."""
+        wanted = max(1, min(self.count, round(q * self.count + 0.5 - 1e-9)))
+        seen = 0
+        for upper, count in self.buckets:
+            seen += count
+            if seen >= wanted:
+                return min(upper, self.max)
+        return self.max
+
+    def __add__(self, other: Distribution) -> Distribution:
+        if not other.count or not self.count:
+            return self if self.count else other
+        counts: dict[float, int] = dict(self.buckets)
+        for upper, count in other.buckets:
+            counts[upper] = counts.get(upper, 0) + count
+        return Distribution(
+            count=self.count + other.count,
+            sum=self.sum + other.sum,
+            min=min(self.min, other.min),
+            max=max(self.max, other.max),
+            buckets=tuple(sorted(counts.items())),
+        )
+
+
+class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One route, over all lanes that were read."""
+
+    method: str
+    """Its methods, joined with a comma; empty for requests that no route answered."""
+    template: str
+    """The path as registered, never a raw one; empty for requests that no route answered."""
+    handler: str
+    """`file:line name`; empty for requests that no route answered."""
+    mode: str
+    """`inline`, `task` or `offload`; empty for requests that no route answered."""
+    requests: int = 0
+    """Answered or given up."""
+    in_flight: int = 0
+    statuses: dict[str, int] = {}
+    """Answers by class: `1xx` to `5xx`."""
+    cancelled: int = 0
+    """Given up before the answer: the client left, or the server stopped."""
+    wait: Distribution = Distribution()
+    """From the moment the lane could have seen the request (it looked at its sockets, and the
+    connection's last answer was out) to its plan: the most that it can have waited for the lane. An
+    offloaded call's time in the queue is added."""
+    prepare: Distribution = Distribution()
+    """Arguments: conversion, validation, and the wait for a body."""
+    run: Distribution = Distribution()
+    """Python running in the handler, all its steps together; the chunks of a stream count too."""
+    suspended: Distribution = Distribution()
+    """The handler's Task waiting, all its waits together; handlers that suspended only."""
+    serialize: Distribution = Distribution()
+    """From the handler's result to a response."""
+    write: Distribution = Distribution()
+    """From the last of the other stages to the answer's last byte in the kernel's hands."""
+
+
+class LaneStats(msgspec.Struct, frozen=True, kw_only=True):
+    """One lane: a thread that is a Tokio runtime and an event loop."""
+
+    index: int
+    thread: int
+    """The thread's identifier, as `threading.get_ident` gives it; 0 before it first ran."""
+    turns: int = 0
+    """Turns of the event loop."""
+    polls: int = 0
+    """Polls of connections."""
+    callbacks: int = 0
+    tasks_started: int = 0
+    """Coroutines that the lane itself started in Tasks: handlers, and what Rust code awaits."""
+    tasks_suspended: int = 0
+    """Those that did not end in their first step."""
+    tasks_cancelled: int = 0
+    """Handlers that ended cancelled."""
+    ready: int = 0
+    """Callbacks in the ready queue when the last turn began."""
+    ready_max: int = 0
+    timer_lag: Distribution = Distribution()
+    """How late timers ran."""
+    callback_lag: Distribution = Distribution()
+    """How long the first callback of a turn had waited."""
+    running: float = 0.0
+    """Seconds awake in turns of the loop and in handlers: Python, and what serves it."""
+    polling: float = 0.0
+    """Seconds awake in the rest: the reactor, sockets, parsing, writing."""
+    parked: float = 0.0
+    """Seconds asleep, detached from the interpreter."""
+    attach_wait: float = 0.0
+    """Seconds awake that waited for the interpreter: the GIL, or a stop of all threads."""
+    connections: int = 0
+    """Accepted so far."""
+    open: int = 0
+    """Connections open now."""
+    requests: int = 0
+    in_flight: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class OffloadStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The thread pool of offloaded handlers."""
+
+    threads: int = 0
+    busy: int = 0
+    queued: int = 0
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """A process, or several added up."""
+
+    pid: int
+    version: str
+    """Treadle's."""
+    python: str
+    """Such as `CPython 3.14.7`."""
+    free_threaded: bool
+    """Whether the interpreter is a free-threaded build."""
+    gil: bool
+    """Whether the GIL is on now."""
+    time: float
+    """Unix time of the reading."""
+    uptime: float
+    """Seconds since the process started."""
+    cpu: float
+    """CPU seconds of the process, user and system."""
+    rss: int
+    """Resident memory."""
+    lanes: tuple[LaneStats, ...] = ()
+    routes: tuple[RouteStats, ...] = ()
+    """Those that had a request, the busiest first."""
+    offload: OffloadStats = OffloadStats()
+
+
+def read(app: App | None = None) -> Stats:
+    """Reads what has been counted so far: of all lanes and servers of this process, or of `app`'s."""
+    from treadle import interpreter
+    from treadle._treadle import FREE_THREADED, __version__, meters
+
+    servers = _servers(app)
+    lanes = meters() if app is None else [m for server in servers for m in server.meters()]
+    user, system, *_ = os.times()
+    return Stats(
+        pid=os.getpid(),
+        version=__version__,
+        python=interpreter.describe(),
+        free_threaded=FREE_THREADED,
+        gil=interpreter.gil_enabled(),
+        time=time.time(),
+        uptime=_uptime(),
+        cpu=user + system,
+        rss=_rss(),
+        lanes=tuple(msgspec.convert(lane.read(), LaneStats) for lane in lanes),
+        routes=tuple(_routes(servers)),
+        offload=_offload(servers),
+    )
+
+
+def _servers(app: App | None) -> list[Server]:
+    # Not imported for it: a process that serves has done so.
+    module = sys.modules.get("treadle.server")
+    servers: Iterable[Server] = () if module is None else module.running()
+    return [server for server in servers if app is None or server.app is app]
+
+
+def _routes(servers: list[Server]) -> list[RouteStats]:
+    """The routes of all servers, each the sum of its lanes."""
+    rows: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    tables = {id(server.app): server.app._table.routes() for server in servers}
+    for server in servers:
+        for lane in server.lane_servers():
+            for number, row in lane.route_stats():
+                rows[id(server.app), number].append(row)
+    found = []
+    for (app, number), lanes in rows.items():
+        route = tables[app][number - 1] if number else None
+        found.append(
+            RouteStats(
+                method="" if route is None else ",".join(route.methods),
+                template="" if route is None else route.path,
+                handler="" if route is None else route.origin,
+                mode="" if route is None else route.mode,
+                **_sum([msgspec.convert(lane, _Row) for lane in lanes]),
+            )
+        )
+    return sorted(found, key=lambda route: route.requests, reverse=True)
+
+
+class _Row(msgspec.Struct, kw_only=True):
+    """One route on one lane, as the native side tells it."""
+
+    requests: int = 0
+    in_flight: int = 0
+    statuses: dict[str, int] = {}
+    cancelled: int = 0
+    wait: Distribution = Distribution()
+    prepare: Distribution = Distribution()
+    run: Distribution = Distribution()
+    suspended: Distribution = Distribution()
+    serialize: Distribution = Distribution()
+    write: Distribution = Distribution()
+
+
+def _sum(rows: list[_Row]) -> dict[str, Any]:
+    total: dict[str, Any] = {
+        name: sum(getattr(row, name) for row in rows)
+        for name in ("requests", "in_flight", "cancelled")
+    }
+    classes = {name for row in rows for name in row.statuses}
+    total["statuses"] = {
+        name: sum(row.statuses.get(name, 0) for row in rows) for name in sorted(classes)
+    }
+    for stage in STAGES:
+        total[stage] = sum((getattr(row, stage) for row in rows), Distribution())
+    return total
+
+
+def _offload(servers: list[Server]) -> OffloadStats:
+    return OffloadStats(
+        threads=sum(server.options.offload_threads for server in servers),
+        queued=sum(server.config.offload()[0] for server in servers),
+        busy=sum(server.config.offload()[1] for server in servers),
+    )
+
+
+def _uptime() -> float:
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        # After the name, which is in brackets and may have anything in it, from the third field.
+        started = int(file.read().rpartition(")")[2].split()[19])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / ticks
+
+
+def _rss() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
