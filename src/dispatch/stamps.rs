@@ -68,7 +68,7 @@ impl Stamps {
         if let Some(in_hand) = self.in_hand.take()
             && let Some(timing) = in_hand.timing()
         {
-            self.meter.running.add(timing.finish().1.saturating_sub(self.since.get()));
+            self.meter.running.add(timing.last().saturating_sub(self.since.get()));
         }
     }
 
