@@ -11,7 +11,7 @@
 //! | layer | knows |
 //! |---|---|
 //! | [`config`] | `std` only |
-//! | [`telemetry`] | what lanes and routes count (no Python) |
+//! | [`telemetry`], [`load`] | what lanes and routes count; the load generator (no Python) |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
@@ -19,6 +19,7 @@
 //! | [`app`] | plans: arguments in, response out |
 //! | [`dispatch`] | a request meets a plan |
 //! | [`server`] | options, listeners, lanes |
+//! | `load_face` | what Python sees of [`load`] |
 
 pub mod app;
 pub mod bridge;
@@ -26,6 +27,8 @@ pub mod config;
 pub mod dispatch;
 pub mod http;
 pub mod lane;
+pub mod load;
+mod load_face;
 pub mod python;
 pub mod router;
 pub mod server;
@@ -50,6 +53,8 @@ pub mod _treadle {
     use crate::dispatch::{RouteTable, Sink};
     #[pymodule_export]
     use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
+    #[pymodule_export]
+    use crate::load_face::LoadDriver;
     #[pymodule_export]
     use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, StallWatch, meters};
     #[pymodule_export]
