@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use pyo3::Borrowed;
 use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -39,7 +40,48 @@ struct Inner {
 
 struct Call {
     callback: Py<PyAny>,
-    args: Py<PyTuple>,
+    args: Args,
+}
+
+/// What a callback is called with.
+pub(super) enum Args {
+    None,
+    One(Py<PyAny>),
+    Many(Py<PyTuple>),
+}
+
+impl Args {
+    pub(super) fn of(py: Python<'_>, args: &[Borrowed<'_, '_, PyAny>]) -> PyResult<Self> {
+        Ok(match args {
+            [] => Self::None,
+            [one] => Self::One(Bound::clone(one).unbind()),
+            many => Self::Many(PyTuple::new(py, many)?.unbind()),
+        })
+    }
+
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::One(one) => Self::One(one.clone_ref(py)),
+            Self::Many(many) => Self::Many(many.clone_ref(py)),
+        }
+    }
+
+    fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        match self {
+            Self::None => Ok(PyTuple::empty(py)),
+            Self::One(one) => PyTuple::new(py, [one]),
+            Self::Many(many) => Ok(many.bind(py).clone()),
+        }
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::None => Ok(()),
+            Self::One(one) => visit.call(one),
+            Self::Many(many) => visit.call(many),
+        }
+    }
 }
 
 /// Where a callback runs.
@@ -66,12 +108,12 @@ impl Handle {
     pub(super) fn new(
         event_loop: &Bound<'_, LoopCore>,
         callback: Bound<'_, PyAny>,
-        args: Bound<'_, PyTuple>,
+        args: Args,
         context: Bound<'_, PyAny>,
     ) -> Self {
         Self {
             inner: Mutex::new(Inner {
-                call: Some(Call { callback: callback.unbind(), args: args.unbind() }),
+                call: Some(Call { callback: callback.unbind(), args }),
                 place: Some(Place {
                     event_loop: event_loop.clone().unbind(),
                     context: context.unbind(),
@@ -93,7 +135,7 @@ impl Handle {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Py<PyTuple>)> {
+    fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Args)> {
         let inner = self.lock();
         inner.call.as_ref().map(|call| (call.callback.clone_ref(py), call.args.clone_ref(py)))
     }
@@ -114,7 +156,7 @@ impl Handle {
             return Ok(());
         };
         let context = self.place(|place| place.context.clone_ref(py))?;
-        call_in(context.bind(py), callback.bind(py), args.bind(py))
+        call_in(context.bind(py), callback.bind(py), &args)
     }
 
     /// Takes the callback away; whether it was there.
@@ -146,7 +188,7 @@ impl Handle {
             return Ok(());
         };
         let step = steps.enter(place.context.as_ptr().addr());
-        let outcome = call_in(place.context.bind(py), call.callback.bind(py), call.args.bind(py));
+        let outcome = call_in(place.context.bind(py), call.callback.bind(py), &call.args);
         if let Some(step) = step {
             steps.leave(step);
         }
@@ -164,9 +206,9 @@ impl Handle {
     fn describe(&self, py: Python<'_>) -> PyResult<String> {
         match self.call(py) {
             None => Ok("cancelled".to_owned()),
-            Some(call) => py
+            Some((callback, args)) => py
                 .import("asyncio.format_helpers")?
-                .call_method1("_format_callback_source", call)?
+                .call_method1("_format_callback_source", (callback, args.tuple(py)?))?
                 .extract(),
         }
     }
@@ -206,8 +248,8 @@ impl Handle {
     }
 
     #[getter]
-    fn _args(&self, py: Python<'_>) -> Option<Py<PyTuple>> {
-        self.call(py).map(|(_, args)| args)
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.call(py).map(|(_, args)| args.tuple(py)).transpose()
     }
 
     #[getter]
@@ -247,7 +289,7 @@ impl Handle {
         if let Ok(inner) = self.inner.try_lock() {
             if let Some(call) = &inner.call {
                 visit.call(&call.callback)?;
-                visit.call(&call.args)?;
+                call.args.traverse(&visit)?;
             }
             if let Some(place) = &inner.place {
                 visit.call(&place.event_loop)?;
@@ -290,15 +332,12 @@ fn asyncio_class(
 }
 
 /// Calls `callback(*args)` in `context`.
-fn call_in(
-    context: &Bound<'_, PyAny>,
-    callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
-) -> PyResult<()> {
-    context::run(context, || match args.len() {
-        0 => call_no_args(callback),
-        1 => call_one(callback, &args.get_item(0)?),
-        _ => callback.call1(args),
+fn call_in(context: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>, args: &Args) -> PyResult<()> {
+    let py = context.py();
+    context::run(context, || match args {
+        Args::None => call_no_args(callback),
+        Args::One(one) => call_one(callback, one.bind(py)),
+        Args::Many(many) => callback.call1(many.bind(py)),
     })
     .map(drop)
 }
@@ -463,7 +502,9 @@ impl TimerHandle {
             let (a, b) = (slf.as_super().get(), other.as_super().get());
             match (a.call(py), b.call(py)) {
                 (None, None) => Ok(true),
-                (Some(a), Some(b)) => Ok(a.0.bind(py).eq(b.0)? && a.1.bind(py).eq(b.1)?),
+                (Some(a), Some(b)) => {
+                    Ok(a.0.bind(py).eq(b.0)? && a.1.tuple(py)?.eq(b.1.tuple(py)?)?)
+                }
                 _ => Ok(false),
             }
         };

@@ -15,7 +15,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -24,11 +24,10 @@ use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
 use super::descriptors::{Descriptors, Direction, Watched};
-use super::handle::{Handle, RemoteHandle, TimerHandle};
+use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
-use crate::bridge::intercept;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
@@ -82,7 +81,7 @@ impl LoopCore {
         self.ready.wake();
     }
 
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         !self.closed.load(Ordering::Relaxed) && !self.is_debugging()
     }
 
@@ -93,26 +92,6 @@ impl LoopCore {
 
     pub(super) fn note_cancelled_timer(&self, py: Python<'_>) {
         self.timers.note_cancelled(py);
-    }
-
-    fn handle<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-        method: &str,
-    ) -> PyResult<Handle> {
-        if !callback.is_callable() {
-            return Err(PyTypeError::new_err(format!(
-                "a callable object was expected by {method}(), got {}",
-                callback.repr()?
-            )));
-        }
-        let context = match context {
-            Some(context) => context,
-            None => context::copy_current(slf.py())?,
-        };
-        Ok(Handle::new(slf, callback, args, context))
     }
 
     fn watch<'py>(
@@ -128,6 +107,7 @@ impl LoopCore {
             return Err(PyRuntimeError::new_err("Event loop is closed"));
         }
         let fd = number_of(descriptor)?;
+        let args = Args::Many(args.unbind());
         let handle = Handle::new(slf, callback, args, context::copy_current(py)?);
         let handle = Py::new(py, handle)?;
         if let Some(before) = core.descriptors.add(fd, direction, handle.clone_ref(py))? {
@@ -167,16 +147,6 @@ fn number_of(descriptor: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         return Err(PyValueError::new_err(format!("Invalid file descriptor: {fd}")));
     }
     Ok(fd)
-}
-
-/// The arguments of a call, in front of which `first` goes.
-fn with_first<'py>(
-    first: Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyTuple>> {
-    let mut all = vec![first];
-    all.extend(args.iter());
-    PyTuple::new(args.py(), all)
 }
 
 #[pymethods]
@@ -254,91 +224,6 @@ impl LoopCore {
     #[setter(_stopping)]
     fn set_stopping(&self, stopping: bool) {
         self.stopping.store(stopping, Ordering::Release);
-    }
-
-    /// Calls `callback(*args)` in the next turn, in `context` or a copy of the current one.
-    #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if intercept(&callback, args.iter_borrowed().next().as_deref()) {
-            return Ok(slf.py().None().into_bound(slf.py()));
-        }
-        if !slf.get().is_plain() {
-            let keywords = context_keyword(slf.py(), context)?;
-            let name = intern!(slf.py(), "_call_soon_checked");
-            return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
-        }
-        let handle = Self::handle(slf, callback, args, context, "call_soon")?;
-        let handle = handle.into_object(slf.py())?;
-        slf.get().ready.push(Entry::Once(handle.clone().unbind()));
-        Ok(handle.into_any())
-    }
-
-    /// `call_soon` from any thread.
-    #[pyo3(signature = (callback, *args, context=None))]
-    fn call_soon_threadsafe<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if !slf.get().is_plain() {
-            let keywords = context_keyword(slf.py(), context)?;
-            let name = intern!(slf.py(), "_call_soon_threadsafe_checked");
-            return slf.call_method(name, with_first(callback, &args)?, Some(&keywords));
-        }
-        let handle = Self::handle(slf, callback, args, context, "call_soon_threadsafe")?;
-        let handle = Bound::new(slf.py(), RemoteHandle::new(handle))?;
-        slf.get().ready.push(Entry::Remote(handle.clone().unbind()));
-        Ok(handle.into_any())
-    }
-
-    /// Calls `callback(*args)` in `delay` seconds.
-    #[pyo3(signature = (delay, callback, *args, context=None))]
-    fn call_later<'py>(
-        slf: &Bound<'py, Self>,
-        delay: &Bound<'py, PyAny>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if delay.is_none() {
-            return Err(PyTypeError::new_err("delay must not be None"));
-        }
-        let when = alarm::now() + delay.extract::<f64>()?;
-        Self::call_at(slf, when.into_pyobject(slf.py())?.into_any(), callback, args, context)
-    }
-
-    /// Calls `callback(*args)` at loop time `when`, in seconds.
-    #[pyo3(signature = (when, callback, *args, context=None))]
-    fn call_at<'py>(
-        slf: &Bound<'py, Self>,
-        when: Bound<'py, PyAny>,
-        callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if when.is_none() {
-            return Err(PyTypeError::new_err("when cannot be None"));
-        }
-        let core = slf.get();
-        if !core.is_plain() {
-            let keywords = context_keyword(py, context)?;
-            let args = with_first(when, &with_first(callback, &args)?)?;
-            return slf.call_method(intern!(py, "_call_at_checked"), args, Some(&keywords));
-        }
-        let when = when.extract::<f64>()?;
-        let handle = Self::handle(slf, callback, args, context, "call_at")?;
-        let timer = Bound::new(py, TimerHandle::new(handle, when))?;
-        if core.timers.add(when, Timed::Native(timer.clone().unbind())) {
-            core.ready.wake();
-        }
-        Ok(timer.into_any())
     }
 
     /// Takes a timer of asyncio's, made in debug mode.
@@ -448,13 +333,4 @@ impl LoopCore {
         self.timers.clear();
         self.descriptors.close();
     }
-}
-
-fn context_keyword<'py>(
-    py: Python<'py>,
-    context: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "context"), context)?;
-    Ok(keywords)
 }

@@ -43,6 +43,7 @@ mod descriptors;
 mod handle;
 mod loop_core;
 mod ready;
+mod scheduling;
 mod timers;
 mod turn;
 mod turn_end;
@@ -65,6 +66,7 @@ use crate::telemetry::{Clock, LaneMeter, enroll};
 pub use bare::spawn_bare;
 pub use handle::{Handle, RemoteHandle, TimerHandle};
 pub use loop_core::LoopCore;
+pub use scheduling::add_scheduling;
 pub use turn_end::TurnEnd;
 
 /// A thread's Tokio runtime, driven by the Python loop that owns it.

@@ -10,6 +10,7 @@
 //! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`json`] writes plain values as JSON;
+//! * [`method`] adds methods that take their arguments as CPython hands them over;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again;
 //! * [`fd`] takes over a file descriptor handed in from Python;
@@ -24,6 +25,7 @@ pub mod error;
 pub mod fd;
 pub mod json;
 pub mod lane_bound;
+pub mod method;
 pub mod park;
 pub mod socket;
 pub mod task_layout;

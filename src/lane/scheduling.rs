@@ -1,0 +1,189 @@
+//! `call_soon`, `call_soon_threadsafe`, `call_later` and `call_at` of the loop.
+//!
+//! What CPython's Task calls for every step, so they take their arguments as they come
+//! ([`FastMethod`]). A loop in debug mode, or closed, takes asyncio's own versions, for their checks
+//! and words.
+
+use std::ffi::CStr;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::alarm;
+use super::handle::{Args, Handle, RemoteHandle, TimerHandle};
+use super::loop_core::LoopCore;
+use super::ready::Entry;
+use super::timers::Timed;
+use crate::bridge::intercept;
+use crate::python::context;
+use crate::python::method::{Arguments, FastMethod, Parsed, add_method};
+
+/// Gives the loop's class its methods; once, when the module is made.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn add_scheduling(py: Python<'_>) -> PyResult<()> {
+    let class = py.get_type::<LoopCore>();
+    add_method::<CallSoon>(&class)?;
+    add_method::<CallSoonThreadsafe>(&class)?;
+    add_method::<CallLater>(&class)?;
+    add_method::<CallAt>(&class)
+}
+
+struct CallSoon;
+struct CallSoonThreadsafe;
+struct CallLater;
+struct CallAt;
+
+/// A handle for what `method` was given; the callback is the last of the leading arguments.
+fn handle<'py, const LEAD: usize>(
+    slf: &Bound<'py, LoopCore>,
+    parsed: &Parsed<'_, 'py, LEAD>,
+    method: &str,
+) -> PyResult<Handle> {
+    let py = slf.py();
+    let callback = parsed.lead[LEAD - 1];
+    if !callback.is_callable() {
+        return Err(PyTypeError::new_err(format!(
+            "a callable object was expected by {method}(), got {}",
+            callback.repr()?
+        )));
+    }
+    let context = match parsed.context {
+        Some(context) => context.to_owned(),
+        None => context::copy_current(py)?,
+    };
+    Ok(Handle::new(slf, callback.to_owned(), Args::of(py, parsed.rest)?, context))
+}
+
+/// Calls asyncio's version of a method.
+fn checked<'py, const LEAD: usize>(
+    slf: &Bound<'py, LoopCore>,
+    method: &Bound<'py, pyo3::types::PyString>,
+    parsed: &Parsed<'_, 'py, LEAD>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "context"), parsed.context)?;
+    let all: Vec<_> = parsed.lead.iter().chain(parsed.rest).collect();
+    slf.call_method(method, PyTuple::new(py, all)?, Some(&keywords))
+}
+
+impl FastMethod for CallSoon {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"call_soon";
+    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+        Calls `callback(*args)` in the next turn, in `context` or a copy of the current one.";
+
+    fn call<'py>(
+        slf: &Bound<'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let parsed = arguments.parse("call_soon", ["callback"], intern!(py, "context"))?;
+        if intercept(&parsed.lead[0], parsed.rest.first().map(|first| &**first)) {
+            return Ok(py.None().into_bound(py));
+        }
+        let core = slf.get();
+        if !core.is_plain() {
+            return checked(slf, intern!(py, "_call_soon_checked"), &parsed);
+        }
+        let handle = handle(slf, &parsed, "call_soon")?.into_object(py)?;
+        core.ready.push(Entry::Once(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+}
+
+impl FastMethod for CallSoonThreadsafe {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"call_soon_threadsafe";
+    const DOC: &'static CStr =
+        c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+        `call_soon` from any thread.";
+
+    fn call<'py>(
+        slf: &Bound<'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let name = "call_soon_threadsafe";
+        let parsed = arguments.parse(name, ["callback"], intern!(py, "context"))?;
+        let core = slf.get();
+        if !core.is_plain() {
+            return checked(slf, intern!(py, "_call_soon_threadsafe_checked"), &parsed);
+        }
+        let handle = handle(slf, &parsed, name)?;
+        let handle = Bound::new(py, RemoteHandle::new(handle))?;
+        core.ready.push(Entry::Remote(handle.clone().unbind()));
+        Ok(handle.into_any())
+    }
+}
+
+impl FastMethod for CallLater {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"call_later";
+    const DOC: &'static CStr =
+        c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+        Calls `callback(*args)` in `delay` seconds.";
+
+    fn call<'py>(
+        slf: &Bound<'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let lead = ["delay", "callback"];
+        let parsed = arguments.parse("call_later", lead, intern!(py, "context"))?;
+        if parsed.lead[0].is_none() {
+            return Err(PyTypeError::new_err("delay must not be None"));
+        }
+        let when = alarm::now() + parsed.lead[0].extract::<f64>()?;
+        call_at(slf, when, &parsed)
+    }
+}
+
+impl FastMethod for CallAt {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"call_at";
+    const DOC: &'static CStr = c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+        Calls `callback(*args)` at loop time `when`, in seconds.";
+
+    fn call<'py>(
+        slf: &Bound<'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let lead = ["when", "callback"];
+        let parsed = arguments.parse("call_at", lead, intern!(py, "context"))?;
+        if parsed.lead[0].is_none() {
+            return Err(PyTypeError::new_err("when cannot be None"));
+        }
+        if !slf.get().is_plain() {
+            // Whatever the time is: asyncio's version says what is wrong first.
+            return checked(slf, intern!(py, "_call_at_checked"), &parsed);
+        }
+        call_at(slf, parsed.lead[0].extract::<f64>()?, &parsed)
+    }
+}
+
+fn call_at<'py>(
+    slf: &Bound<'py, LoopCore>,
+    when: f64,
+    parsed: &Parsed<'_, 'py, 2>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let core = slf.get();
+    if !core.is_plain() {
+        let time = when.into_pyobject(py)?.into_any();
+        let lead = [time.as_borrowed(), parsed.lead[1]];
+        let at = Parsed { lead, rest: parsed.rest, context: parsed.context };
+        return checked(slf, intern!(py, "_call_at_checked"), &at);
+    }
+    let handle = handle(slf, parsed, "call_at")?;
+    let timer = Bound::new(py, TimerHandle::new(handle, when))?;
+    if core.timers.add(when, Timed::Native(timer.clone().unbind())) {
+        core.ready.wake();
+    }
+    Ok(timer.into_any())
+}

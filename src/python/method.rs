@@ -1,0 +1,173 @@
+//! Methods that take their arguments as CPython hands them over: an array, and the names of the last.
+//!
+//! PyO3's own methods look every keyword up by its text and make a tuple of `*args`. For what is
+//! called for each callback of a loop, that costs as much as the rest of the call.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::{Borrowed, PyClass};
+
+/// A method of `Self::Class`.
+pub trait FastMethod {
+    /// The class; it must be what the method is added to, or one of its bases.
+    type Class: PyClass;
+    /// The method's name.
+    const NAME: &'static CStr;
+    /// Its text signature, then its documentation.
+    const DOC: &'static CStr;
+
+    /// What it does.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn call<'py>(
+        slf: &Bound<'py, Self::Class>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// The arguments of one call.
+#[derive(Clone, Copy)]
+pub struct Arguments<'a, 'py> {
+    positional: &'a [Borrowed<'a, 'py, PyAny>],
+    keywords: &'a [Borrowed<'a, 'py, PyAny>],
+    names: Option<Borrowed<'a, 'py, PyTuple>>,
+}
+
+/// Arguments as `def method(LEAD, *rest, context=None)` has them.
+pub struct Parsed<'a, 'py, const LEAD: usize> {
+    /// Those that must be there.
+    pub lead: [Borrowed<'a, 'py, PyAny>; LEAD],
+    /// What follows them.
+    pub rest: &'a [Borrowed<'a, 'py, PyAny>],
+    /// The context, if one was given that is not None.
+    pub context: Option<Borrowed<'a, 'py, PyAny>>,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    /// Sorts them as `def method(lead, *rest, context=None)` does; `context` is that word.
+    ///
+    /// # Errors
+    /// `TypeError` in CPython's words.
+    pub fn parse<const LEAD: usize>(
+        self,
+        method: &str,
+        lead: [&str; LEAD],
+        context: &Bound<'py, PyString>,
+    ) -> PyResult<Parsed<'a, 'py, LEAD>> {
+        let mut slots: [Option<Borrowed<'a, 'py, PyAny>>; LEAD] = [None; LEAD];
+        let (first, rest) = self.positional.split_at(self.positional.len().min(LEAD));
+        for (slot, argument) in slots.iter_mut().zip(first) {
+            *slot = Some(*argument);
+        }
+        let mut given = None;
+        if let Some(names) = self.names {
+            for (name, value) in names.iter_borrowed().zip(self.keywords) {
+                // Callers that are compiled have the interned word.
+                if name.is(context) || name.eq(context)? {
+                    given = Some(*value);
+                    continue;
+                }
+                let name = name.cast::<PyString>()?;
+                let name = name.to_str()?;
+                let Some(at) = lead.iter().position(|each| *each == name) else {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got an unexpected keyword argument '{name}'"
+                    )));
+                };
+                if slots[at].replace(*value).is_some() {
+                    return Err(PyTypeError::new_err(format!(
+                        "{method}() got multiple values for argument '{name}'"
+                    )));
+                }
+            }
+        }
+        if let Some(at) = slots.iter().position(Option::is_none) {
+            return Err(PyTypeError::new_err(format!(
+                "{method}() missing 1 required positional argument: '{}'",
+                lead[at]
+            )));
+        }
+        let Some(any) = slots.first().copied().flatten() else {
+            return Err(PyTypeError::new_err(format!("{method}() takes arguments")));
+        };
+        // None of them is missing.
+        let lead = slots.map(|slot| slot.unwrap_or(any));
+        Ok(Parsed { lead, rest, context: given.filter(|context| !context.is_none()) })
+    }
+}
+
+/// Gives `class` the method.
+///
+/// # Errors
+/// What setting an attribute of a class raises.
+pub fn add_method<M: FastMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    let definition = ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: called::<M> },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: M::DOC.as_ptr(),
+    };
+    // The descriptor refers to it for as long as the class is there, which is as long as the process.
+    let definition = Box::leak(Box::new(definition));
+    // SAFETY: both point to what lives on: the class is held by the caller, and later by itself
+    // through the descriptor. The result is a new reference or null with an exception set.
+    let descriptor = unsafe {
+        let made = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+        super::error::owned_or_raised(py, made)?
+    };
+    class.setattr(M::NAME, descriptor)
+}
+
+/// What CPython calls.
+unsafe extern "C" fn called<M: FastMethod>(
+    slf: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // The thread is attached; PyO3, which counts for itself, is told so.
+    Python::attach(|py| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the method descriptor has checked `slf`; it and the arguments are held by the
+            // caller until this function returns. `arguments` has `count` positional ones and a
+            // keyword one for each of `names`, a tuple of strings or null; an array without any may
+            // be null. A `Borrowed` is a pointer and nothing else.
+            let (slf, arguments) = unsafe {
+                let names = Borrowed::from_ptr_or_opt(py, names)
+                    .map(|names| names.cast_unchecked::<PyTuple>());
+                let positional = usize::try_from(count).unwrap_or(0);
+                let keywords = names.as_ref().map_or(0, |names| names.len());
+                let all: &[Borrowed<'_, '_, PyAny>] = match positional + keywords {
+                    0 => &[],
+                    all => slice::from_raw_parts(arguments.cast(), all),
+                };
+                let (positional, keywords) = all.split_at(positional);
+                let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>();
+                (slf, Arguments { positional, keywords, names })
+            };
+            M::call(&slf, arguments)
+        }));
+        let raised = match outcome {
+            Ok(Ok(result)) => return result.into_ptr(),
+            Ok(Err(error)) => error,
+            Err(panic) => PanicException::new_err(message(&*panic)),
+        };
+        raised.restore(py);
+        std::ptr::null_mut()
+    })
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic without a message".to_owned())
+}
