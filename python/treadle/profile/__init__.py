@@ -1,0 +1,1 @@
+"""`treadle profile`: drives an app and shows where its time goes."""

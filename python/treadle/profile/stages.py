@@ -1,0 +1,227 @@
+"""Two readings of the statistics, and what happened between them.
+
+Everything here is a pure function. Counters and the buckets of distributions are subtracted; the
+smallest and largest value of an interval are not kept by a histogram of all time, so they are the
+edges of the lowest and highest bucket that grew (two significant digits), except that a maximum
+which itself grew is exact.
+
+Where CPU time went is told apart by three clocks. The kernel's part is the process's system time,
+kept by the scheduler and exact to 10 ms over the whole run. Python's part is the time between
+entering and leaving handlers (`run`), and what encodes their results (`serialize`); it is wall time,
+so it has in it what a lane was kept off its core, and system calls that handlers make, which the
+kernel counts too. It is cut at the user time. Offloaded handlers mostly block: for them it is the
+user time of their threads. What remains is Treadle's native code, and callbacks of the event loop
+that belong to no route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from treadle.profile.record import CpuSplit, LaneRow, Moment, RouteRow, StageRow
+from treadle.stats import STAGES, Distribution, LaneStats, RouteStats, Stats
+
+__all__ = ["WAITED", "cpu_split", "difference", "lane_rows", "moment", "route_rows"]
+
+WAITED = 0.001
+"""Seconds; a request that waits longer for its lane, or for a thread, has been kept waiting."""
+
+_EXACTNESS = (
+    "kernel: the scheduler's system time, exact to 10 ms over the run; Python: wall time inside "
+    "handlers, so system calls and lost cores count as Python, at most the user time; native: the "
+    "rest, with callbacks that belong to no route."
+)
+
+
+def difference(before: Distribution, after: Distribution) -> Distribution:
+    """What was counted between two readings of one distribution; empty when it was reset."""
+    count = after.count - before.count
+    if count <= 0:
+        return Distribution()
+    if not before.count:
+        return after
+    known = dict(before.buckets)
+    buckets = tuple(
+        (upper, grown)
+        for upper, total in after.buckets
+        if (grown := total - known.get(upper, 0)) > 0
+    )
+    if not buckets:
+        return Distribution()
+    grew = after.max > before.max
+    return Distribution(
+        count=count,
+        sum=max(0.0, after.sum - before.sum),
+        min=buckets[0][0],
+        max=after.max if grew else min(buckets[-1][0], after.max),
+        buckets=buckets,
+    )
+
+
+# -- routes ----------------------------------------------------------------------------------------
+
+
+def route_rows(before: Stats, after: Stats) -> tuple[RouteRow, ...]:
+    """The routes that were asked for between two readings, the one that took longest first."""
+    known = {_key(route): route for route in before.routes}
+    nothing = RouteStats(method="", template="", handler="", mode="")
+    rows = [_route(known.get(_key(route), nothing), route) for route in after.routes]
+    return tuple(
+        sorted(
+            (row for row in rows if row.requests or any(stage.count for stage in row.stages)),
+            key=lambda row: -row.mean * row.requests,
+        )
+    )
+
+
+def _key(route: RouteStats) -> tuple[str, str]:
+    return route.method, route.template
+
+
+def _route(before: RouteStats, after: RouteStats) -> RouteRow:
+    spent = {name: difference(getattr(before, name), getattr(after, name)) for name in STAGES}
+    requests = max(0, after.requests - before.requests)
+    total = sum(each.sum for each in spent.values())
+    return RouteRow(
+        method=after.method,
+        template=after.template,
+        handler=after.handler,
+        mode=after.mode,
+        requests=requests,
+        mean=total / requests if requests else 0.0,
+        stages=tuple(_stage(name, each, total) for name, each in spent.items()),
+        waited=_above(spent["wait"], WAITED),
+        statuses=_grown(before.statuses, after.statuses),
+        cancelled=max(0, after.cancelled - before.cancelled),
+    )
+
+
+def _stage(name: str, spent: Distribution, total: float) -> StageRow:
+    return StageRow(
+        name=name,
+        count=spent.count,
+        mean=spent.mean,
+        p50=spent.quantile(0.5),
+        p90=spent.quantile(0.9),
+        p99=spent.quantile(0.99),
+        max=spent.max,
+        share=spent.sum / total if total else 0.0,
+    )
+
+
+def _above(distribution: Distribution, limit: float) -> float:
+    if not distribution.count:
+        return 0.0
+    above = sum(count for upper, count in distribution.buckets if upper > limit)
+    return above / distribution.count
+
+
+def _grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    return {name: count for name, count in grown.items() if count > 0}
+
+
+# -- CPU time --------------------------------------------------------------------------------------
+
+
+def cpu_split(
+    before: Stats, after: Stats, *, kernel: float | None, offload: float | None = None
+) -> CpuSplit | None:
+    """CPU time of one request; None when there was none.
+
+    `kernel` is how much the process's system time grew, in seconds, `offload` the user time of the
+    threads of offloaded handlers. What is None is not known and counts as native.
+    """
+    rows = route_rows(before, after)
+    requests = sum(row.requests for row in rows)
+    total = after.cpu - before.cpu
+    if not requests or total <= 0:
+        return None
+    system = min(max(0.0, kernel or 0.0), total)
+    python = sum(
+        stage.mean * stage.count
+        for row in rows
+        for stage in row.stages
+        if row.mode != "offload" and stage.name in ("run", "serialize")
+    )
+    python = min(python + (offload or 0.0), total - system)
+    each = 1e6 / requests
+    return CpuSplit(
+        total_us=total * each,
+        kernel_us=system * each,
+        python_us=python * each,
+        native_us=(total - system - python) * each,
+        exactness=_EXACTNESS + "".join(_unknown(kernel, offload, rows)),
+    )
+
+
+def _unknown(
+    kernel: float | None, offload: float | None, rows: tuple[RouteRow, ...]
+) -> Iterator[str]:
+    if kernel is None:
+        yield " System time is not known here and counts as native."
+    if offload is None and any(row.mode == "offload" for row in rows):
+        yield " Offloaded handlers' time is not known here and counts as native."
+
+
+# -- lanes and time --------------------------------------------------------------------------------
+
+
+def lane_rows(before: Stats, after: Stats) -> tuple[LaneRow, ...]:
+    """What each lane did between two readings."""
+    known = {lane.index: lane for lane in before.lanes}
+    return tuple(_lane(known.get(lane.index), lane) for lane in after.lanes)
+
+
+def _lane(before: LaneStats | None, after: LaneStats) -> LaneRow:
+    first = before or LaneStats(index=after.index, thread=after.thread)
+    spent = {
+        name: max(0.0, getattr(after, name) - getattr(first, name))
+        for name in ("running", "polling", "parked", "attach_wait")
+    }
+    total = sum(spent.values()) or 1.0
+    lag = _lag(first, after)
+    return LaneRow(
+        index=after.index,
+        requests=max(0, after.requests - first.requests),
+        lag_p99=lag.quantile(0.99),
+        lag_max=lag.max,
+        ready_max=after.ready_max,
+        tasks_started=max(0, after.tasks_started - first.tasks_started),
+        tasks_suspended=max(0, after.tasks_suspended - first.tasks_suspended),
+        **{name: seconds / total for name, seconds in spent.items()},
+    )
+
+
+def _lag(before: LaneStats, after: LaneStats) -> Distribution:
+    timers = difference(before.timer_lag, after.timer_lag)
+    return timers + difference(before.callback_lag, after.callback_lag)
+
+
+def moment(before: Stats, after: Stats, *, began: float) -> Moment:
+    """One interval of the run; `began` is the Unix time at which the load did."""
+    seconds = max(after.time - before.time, 1e-9)
+    known = {lane.index: lane for lane in before.lanes}
+    lag = _sum(_lag(known[lane.index], lane) for lane in after.lanes if lane.index in known)
+    requests = _requests(after) - _requests(before)
+    return Moment(
+        at=after.time - began,
+        rate=max(0, requests) / seconds,
+        cpu=max(0.0, after.cpu - before.cpu) / seconds,
+        lag_p99=lag.quantile(0.99),
+        lag_max=lag.max,
+        in_flight=sum(lane.in_flight for lane in after.lanes),
+        rss=after.rss,
+        offload_queued=after.offload.queued,
+    )
+
+
+def _requests(stats: Stats) -> int:
+    return sum(lane.requests for lane in stats.lanes)
+
+
+def _sum(distributions: Iterable[Distribution]) -> Distribution:
+    total = Distribution()
+    for each in distributions:
+        total += each
+    return total
