@@ -101,7 +101,10 @@ AFTER = reading(
 
 def _flame() -> Flame:
     thread = (Place("Thread._bootstrap", "/usr/lib/python3.14/threading.py"),)
-    loop = (*thread, Place("EventLoop.run_forever", f"{stages.__file__.rpartition('/')[0]}/loop.py"))
+    loop = (
+        *thread,
+        Place("EventLoop.run_forever", f"{stages.__file__.rpartition('/')[0]}/loop.py"),
+    )
     user = (*loop, Place("get_user", APP))
     query = (*user, Place("query", f"{APP[:-7]}db.py"), Place("Connection.fetch", "/x/lib/db.py"))
     library = "/v/lib/python3.14/site-packages/orm/query.py"

@@ -138,7 +138,7 @@ def _waited(profile: Profile) -> Iterator[Advice]:
         if profile.origin.gil:
             action = "More worker processes (--workers) would serve them at once."
         elif lanes < cores:
-            action = f"More lanes: {lanes} of {cores} cores have one (--lanes)."
+            action = f"{lanes} of {cores} cores have a lane: serve with --lanes {cores}."
         else:
             action = (
                 "Every core has a lane already: make handlers shorter or offload the long ones; a "

@@ -167,6 +167,7 @@ def _stages(routes: tuple[RouteRow, ...]) -> Iterable[Bars | Table]:
             if stage.count
         ],
         left=2,
+        grouped=True,
     )
 
 
@@ -269,7 +270,8 @@ def _budget(budget: Budget | None) -> Iterable[Bars | Table]:
         ["claimed", "measured"],
         rows,
         "Claimed by a widely read estimate of what an async request costs; measured on treadle, "
-        "here. A cut bar goes on to its number.",
+        "here.",
+        whole=True,
     )
     absent = "".join(f" {name}: {why}." for name, why in budget.absent.items())
     yield Table(

@@ -73,7 +73,7 @@ def _load(load: Load, cpu: CpuSplit | None, width: int) -> list[str]:
     latency = load.latency
     head = f"{count(load.rate)} requests/s for {load.duration:.1f} s ({asked})"
     if cpu is not None:
-        head += f" · {cpu.total_us:.1f} us of CPU each"
+        head += f" · {seconds(cpu.total_us / 1e6)} of CPU each"
     lines = _wrapped(head, width)
     if latency.count:
         at = "  ".join(
@@ -109,13 +109,13 @@ def _cpu(cpu: CpuSplit, width: int) -> list[str]:
     rows = [
         [
             name,
-            f"{us:.2f} us",
+            seconds(us / 1e6),
             share(us / cpu.total_us),
             "#" * round(us / cpu.total_us * _BAR),
         ]
         for name, us in parts
     ]
-    head = ["CPU of a request", f"{cpu.total_us:.2f} us", "share", ""]
+    head = ["CPU of a request", seconds(cpu.total_us / 1e6), "share", ""]
     return table(head, rows, width) + _wrapped(cpu.exactness, width)
 
 

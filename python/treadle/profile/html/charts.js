@@ -28,7 +28,7 @@
         return;
       }
       // A few that dwarf the others would press those to the edge: their bars are cut.
-      const highest = Math.min(all.at(-1) || 1, 3 * (all[all.length >> 1] || 1));
+      const highest = chart.whole ? all.at(-1) || 1 : Math.min(all.at(-1) || 1, 3 * (all[all.length >> 1] || 1));
       const width = area.clientWidth < 560 ? 76 : 84;
       area.replaceChildren(...rows.map((row) => make("div", { class: row.ours ? "row ours" : "row" },
         make("div", { class: "name" }, row.label,

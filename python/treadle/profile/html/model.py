@@ -41,6 +41,8 @@ class Bars(msgspec.Struct, frozen=True, tag="bars", tag_field="kind"):
     """Series that are off until the reader asks for them."""
     stacked: bool = False
     """One bar a row, of all its series end to end; else one bar each."""
+    whole: bool = False
+    """No bar is cut, however much it dwarfs the others."""
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -94,6 +96,8 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="kind"):
     note: str = ""
     left: int = 1
     """How many columns lean left."""
+    grouped: bool = False
+    """The first column is a heading over the rows that have it in common."""
 
 
 class Tile(msgspec.Struct, frozen=True):

@@ -4,17 +4,20 @@
   const { make, draws } = treadle;
 
   function table(chart, card) {
+    // A grouped table has its first column as headings: it sorts within its groups.
+    const skipped = chart.grouped ? 1 : 0;
     let order = { column: -1, up: true };
     const body = make("tbody");
     const number = (text) => {
       const found = /-?[\d,]*\.?\d+/.exec(text);
       return found ? parseFloat(found[0].replaceAll(",", "")) : NaN;
     };
-    const heads = chart.head.map((name, column) => {
+    const heads = chart.head.slice(skipped).map((name, at) => {
+      const column = at + skipped;
       const sort = () => {
         order = { column, up: order.column === column ? !order.up : column < chart.left };
-        heads.forEach((head, at) => head.setAttribute("aria-sort",
-          at !== column ? "none" : order.up ? "ascending" : "descending"));
+        heads.forEach((head, other) => head.setAttribute("aria-sort",
+          other !== at ? "none" : order.up ? "ascending" : "descending"));
         draw();
       };
       return make("th", {
@@ -25,7 +28,9 @@
     function draw() {
       const rows = [...chart.rows];
       if (order.column >= 0) {
+        const groups = [...new Set(rows.map((row) => row[0]))];
         rows.sort((one, other) => {
+          if (chart.grouped && one[0] !== other[0]) return groups.indexOf(one[0]) - groups.indexOf(other[0]);
           const [a, b] = [one[order.column], other[order.column]];
           const [x, y] = [number(a), number(b)];
           const words = (column) => column < chart.left || (isNaN(x) && isNaN(y));
@@ -34,11 +39,16 @@
           return order.up ? by : -by;
         });
       }
-      body.replaceChildren(...rows.map((row) => make("tr", {}, ...row.map((text, column) =>
-        make("td", {
-          class: [column < chart.left ? "left" : "", column === 0 ? "first" : "",
+      body.replaceChildren(...rows.flatMap((row, at) => {
+        const cells = row.map((text, column) => make("td", {
+          class: [column < chart.left ? "left" : "", column === skipped ? "first" : "",
             /(pass|miss)$/.exec(text)?.[0] ?? ""].join(" ").trim(),
-        }, text)))));
+        }, text)).slice(skipped);
+        const heading = chart.grouped && row[0] !== rows[at - 1]?.[0]
+          ? [make("tr", { class: "heading" }, make("th", { colspan: cells.length, scope: "rowgroup" },
+            make("span", {}, row[0])))] : [];
+        return [...heading, make("tr", {}, ...cells)];
+      }));
     }
     draw();
     card.append(make("div", { class: "scroll" },

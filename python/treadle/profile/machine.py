@@ -1,0 +1,86 @@
+"""What the system says of this machine, of a process's CPU time, and of the code that is profiled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from treadle.options import cores
+from treadle.profile.record import Machine
+
+__all__ = ["CpuTimes", "commit", "cpu_times", "describe"]
+
+
+class CpuTimes(NamedTuple):
+    """CPU seconds of a process so far."""
+
+    system: float
+    offload: float | None
+    """User time of the threads of offloaded handlers; None where threads have no names."""
+
+
+def cpu_times(pid: int) -> CpuTimes | None:
+    """From /proc; None where there is none, or no such process."""
+    try:
+        system = _stat(f"/proc/{pid}/stat")[1]
+    except (OSError, ValueError, IndexError):
+        return None
+    offload = 0.0
+    named = False
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            folder = f"/proc/{pid}/task/{thread}"
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                name = Path(folder, "comm").read_text()
+                named = named or name.startswith("treadle-")
+                if name.startswith("treadle-offload"):
+                    offload += _stat(f"{folder}/stat")[0]
+    return CpuTimes(system, offload if named else None)
+
+
+def _stat(file: str) -> tuple[float, float]:
+    """User and system time, seconds."""
+    words = Path(file).read_bytes().rpartition(b") ")[2].split()
+    tick = os.sysconf("SC_CLK_TCK")
+    return int(words[11]) / tick, int(words[12]) / tick
+
+
+def describe() -> Machine:
+    """This machine, as far as this process may use it."""
+    memory = 0.0
+    with contextlib.suppress(ValueError, OSError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Machine(
+        cpu=_cpu_model(),
+        cores=cores(),
+        memory_gib=round(memory, 1),
+        kernel=f"{platform.system()} {platform.release()}",
+    )
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> tuple[str, bool]:
+    """The commit of the working directory, and whether files differ from it; empty without git."""
+    head = _git("rev-parse", "HEAD")
+    return head, bool(head) and bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
