@@ -16,7 +16,7 @@ from typing import Self
 
 from treadle.options import Options
 
-__all__ = ["BindError", "Binding", "bind"]
+__all__ = ["BindError", "Binding", "bind", "bind_tcp", "bind_unix"]
 
 # The machine lacks the address or its family: no reason to fail while another address will do.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -70,14 +70,15 @@ class Binding:
 def bind(options: Options) -> Binding:
     """Opens what `options` asks for. Raises `BindError`."""
     if options.uds is not None:
-        return _bind_unix(options.uds, options.backlog)
-    return _bind_tcp(options.host, options.port, options.backlog)
+        return bind_unix(options.uds, options.backlog)
+    return bind_tcp(options.host, options.port, options.backlog)
 
 
 # -- TCP -------------------------------------------------------------------------------------------
 
 
-def _bind_tcp(name: str, port: int, backlog: int) -> Binding:
+def bind_tcp(name: str, port: int, backlog: int) -> Binding:
+    """Listens on a port of an address, or of all that a name stands for. Raises `BindError`."""
     host = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     addresses = _addresses(host)
     sockets: list[socket.socket] = []
@@ -166,7 +167,8 @@ class _SocketFile:
             self._identity = None
 
 
-def _bind_unix(path: str, backlog: int) -> Binding:
+def bind_unix(path: str, backlog: int, *, private: bool = False) -> Binding:
+    """Listens on a Unix socket; a `private` one lets its owner alone connect. Raises `BindError`."""
     if not hasattr(socket, "AF_UNIX"):
         raise BindError("cannot listen on a Unix socket: this system has none.")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -174,6 +176,8 @@ def _bind_unix(path: str, backlog: int) -> Binding:
         _clear(path)
         listener.setblocking(False)
         listener.bind(path)
+        if private:
+            os.chmod(path, 0o600)  # nobody can connect before it listens
         listener.listen(backlog)
     except BindError:
         listener.close()

@@ -1,8 +1,8 @@
 """The command `treadle`.
 
 Exit status: 0 after a stop by signal, however early; 1 if the app raised while it was imported,
-could not start, or did not end cleanly; 2 if the command line or the environment asks for what does
-not exist; 130 after a second Ctrl+C.
+could not start, or did not end cleanly, or if the server that `top` is to show cannot be read; 2 if
+the command line or the environment asks for what does not exist; 130 after a second Ctrl+C.
 
 The options come from `Options.table()`; nothing here knows any of them by name.
 """
@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -36,12 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (`sys.argv[1:]` if None). Returns the exit status."""
     with _stopped_by_signals():
         given = vars(_parser().parse_args(argv))
-        target, factory = given.pop("app"), given.pop("factory")
-        return _run(target, factory, given)
+        command: Callable[[dict[str, Any]], int] = given.pop("command")
+        return command(given)
 
 
-def _run(target: str, factory: bool, given: dict[str, Any]) -> int:
+def _top(given: dict[str, Any]) -> int:
+    from treadle.monitor import top
+
+    return top.run(given["target"], given["interval"])
+
+
+def _run(given: dict[str, Any]) -> int:
     from treadle import loading
+
+    target, factory = given.pop("app"), given.pop("factory")
 
     try:
         options = Options.resolve(cli=given)
@@ -146,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--factory", action="store_true", help="MODULE:ATTRIBUTE is a function that makes the app"
     )
+    run.set_defaults(command=_run)
     for option in Options.table():
         # Values stay text, and unset ones absent: `Options.resolve` reads them.
         note = f"{option.help} (default: {option.default}; {option.env})".replace("%", "%%")
@@ -156,10 +165,50 @@ def _parser() -> argparse.ArgumentParser:
         }
         if option.boolean:
             run.add_argument(option.flag, action=argparse.BooleanOptionalAction, **common)
+        elif option.bare is not None:
+            run.add_argument(
+                option.flag, nargs="?", const=option.bare, metavar=option.metavar, **common
+            )
         else:
             run.add_argument(option.flag, metavar=option.metavar, **common)
-    parser.formatter_class = run.formatter_class = argparse.HelpFormatter
+    top = _add_top(commands)
+    parser.formatter_class = run.formatter_class = top.formatter_class = argparse.HelpFormatter
     return parser
+
+
+def _add_top(commands: Any) -> argparse.ArgumentParser:
+    top: argparse.ArgumentParser = commands.add_parser(
+        "top",
+        allow_abbrev=False,
+        help="watch a running server",
+        description="Shows the lanes and routes of a server that was started with --stats-socket, "
+        "or with --metrics HOST:PORT. Keys: q quits, s sorts by the next column, r reverses, space "
+        "pauses, + and - change the pace, the arrows choose the route whose stages are shown.",
+        formatter_class=_narrow,
+    )
+    top.add_argument(
+        "target",
+        nargs="?",
+        metavar="PID|URL|PATH",
+        help="the server's process, its metrics' http://host:port, or its stats socket (default: the "
+        "only one there is)",
+    )
+    top.add_argument(
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between two readings (default: 1)",
+    )
+    top.set_defaults(command=_top)
+    return top
+
+
+def _interval(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0.25 <= (seconds := float(text)) <= 60.0:
+            return seconds
+    raise argparse.ArgumentTypeError(f"must be a number of seconds from 0.25 to 60, not {text!r}.")
 
 
 def _narrow(prog: str) -> argparse.HelpFormatter:

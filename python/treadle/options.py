@@ -112,6 +112,31 @@ def _flag(value: object) -> bool:
     raise _Refused("true or false")
 
 
+def _word(value: object) -> bool | None:
+    """The switch that `value` is or spells; None for all else."""
+    try:
+        return _flag(value)
+    except _Refused:
+        return None
+
+
+def _metrics(value: object) -> bool | tuple[str, int]:
+    if (switch := _word(value)) is not None:
+        return switch
+    if isinstance(value, str):
+        host, colon, port = value.strip().rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        number = _digits(port)
+        if colon and host and "\0" not in host and number is not None and 0 <= number <= 65535:
+            return host, number
+    raise _Refused("HOST:PORT, or true for the path /metrics of the app")
+
+
+def _stats_socket(value: object) -> bool | str:
+    switch = _word(value)
+    return _path(value) if switch is None else switch
+
+
 def _level(value: object) -> str:
     if isinstance(value, str) and value.strip().lower() in LOG_LEVELS:
         return value.strip().lower()
@@ -160,6 +185,8 @@ class Option:
     metavar: str
     default: str
     """The default, as text for people."""
+    bare: str | None = None
+    """What the flag stands for without a value; None where it needs one, or takes none."""
 
     @property
     def flag(self) -> str:
@@ -184,10 +211,11 @@ def _option(
     metavar: str = "",
     *,
     shown: str | None = None,
+    bare: str | None = None,
 ) -> Any:
     """A field of `Options`. `shown` is the default as text where the value is not what users type;
     a default that is computed needs one."""
-    metadata = {"read": read, "help": help, "metavar": metavar, "shown": shown}
+    metadata = {"read": read, "help": help, "metavar": metavar, "shown": shown, "bare": bare}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -264,6 +292,30 @@ class Options:
     require_free_threading: bool = _option(
         _flag, False, "refuse to start when the GIL is on", shown="off"
     )
+    metrics: bool | tuple[str, int] = _option(
+        _metrics,
+        False,
+        "answer GET /metrics in Prometheus' format: on a listener of its own, or without an address "
+        "on the app's",
+        "HOST:PORT",
+        shown="off",
+        bare="true",
+    )
+    stats_socket: bool | str = _option(
+        _stats_socket,
+        False,
+        "Unix socket on which `treadle top` reads this server, for its owner only; without PATH one "
+        "that `treadle top` finds by itself",
+        "PATH",
+        shown="off",
+        bare="true",
+    )
+    stall_warning: float = _option(
+        _seconds,
+        0.1,
+        "log the Python stack of a lane that does not turn for so long; 0 is never",
+        "SECONDS",
+    )
 
     @classmethod
     def table(cls) -> tuple[Option, ...]:
@@ -323,6 +375,7 @@ def _rows(declared: tuple[Field[Any], ...]) -> Iterator[Option]:
             help=each.metadata["help"],
             metavar=each.metadata["metavar"],
             default=f"{shown:g}" if isinstance(shown, float) else str(shown),
+            bare=each.metadata["bare"],
         )
 
 

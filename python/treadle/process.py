@@ -32,6 +32,7 @@ from treadle.signals import STOP_SIGNALS, Signals, poll
 
 if TYPE_CHECKING:
     from treadle.app import App
+    from treadle.monitor.setup import Monitor
     from treadle.options import Options
 
 __all__ = ["EXIT_INTERRUPTED", "STOP_MARGIN", "Ending", "Refusal", "explain", "serve"]
@@ -73,6 +74,7 @@ def serve(
     ready: Callable[[], None],
     worker: int = 0,
     parent: int | None = None,
+    monitor: Monitor | None = None,
 ) -> Ending:
     """Serves until told to stop, then until everything has ended.
 
@@ -83,7 +85,7 @@ def serve(
     that leaves at once with `EXIT_INTERRUPTED`, except in a worker, whose parent decides; a SIGTERM
     after that changes nothing.
     """
-    server = Server(app, options, sockets, worker=worker)
+    server = Server(app, options, sockets, worker=worker, monitor=monitor)
     progress = _Progress()
     thread = threading.Thread(
         target=_start_and_join, args=(server, progress, signals), name="treadle-serve", daemon=True

@@ -33,6 +33,7 @@ from treadle.loop import EventLoop
 from treadle.streaming import pump
 
 if TYPE_CHECKING:
+    from treadle.monitor.setup import Monitor
     from treadle.options import Options
 
 logger = logging.getLogger("treadle")
@@ -45,11 +46,20 @@ class Server:
     """The lanes of one process, serving `app` on listening sockets that it takes over."""
 
     def __init__(
-        self, app: App, options: Options, sockets: list[socket.socket], *, worker: int = 0
+        self,
+        app: App,
+        options: Options,
+        sockets: list[socket.socket],
+        *,
+        worker: int = 0,
+        monitor: Monitor | None = None,
     ) -> None:
         self.app = app
         self.options = options
         self.worker = worker
+        self.monitor = monitor
+        """What answers for the server while it starts, serves and stops."""
+        self.table = app._table if monitor is None or monitor.table is None else monitor.table
         self.failed = False
         """A lane died, or a lifespan's shutdown raised; both are in the log."""
         self.config = HttpConfig(
@@ -80,6 +90,8 @@ class Server:
         """
         first, *others = self._lanes
         try:
+            if self.monitor is not None:
+                self.monitor.start(self.worker)
             first.start()
             first.ready.result()
             for lane in others:
@@ -120,6 +132,8 @@ class Server:
                     return False
         if self._acceptor is not None:
             self._acceptor.join()
+        if self.monitor is not None:
+            self.monitor.stop()
         for sock in self._sockets:
             sock.close()
         # Threads of the pool that are still in a handler are not waited for: the grace is over.
@@ -239,7 +253,7 @@ class _LaneThread(threading.Thread):
         app = self.server.app
         return LaneServer(
             native,
-            app._table,
+            self.server.table,
             self.server.config,
             app=app,
             face=self.face,

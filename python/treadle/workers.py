@@ -35,6 +35,7 @@ from treadle.signals import STOP_SIGNALS, Signals, poll
 if TYPE_CHECKING:
     from treadle.app import App
     from treadle.binding import Binding
+    from treadle.monitor.setup import Monitor
     from treadle.options import Options
 
 __all__ = ["run"]
@@ -103,13 +104,14 @@ def run(
     *,
     check: Callable[[], None],
     announce: Callable[[], None],
+    monitor: Monitor | None = None,
 ) -> int:
     """Serves `app` from `options.workers` processes until told to stop. Returns the exit status.
 
     `signals` must watch SIGCHLD too. `check` is called in each worker once it answers, and may
     raise `Refusal`; `announce` is called in the parent once every worker answers.
     """
-    return _Parent(app, options, binding, signals, check, announce).run()
+    return _Parent(app, options, binding, signals, check, announce, monitor).run()
 
 
 class _Parent:
@@ -121,6 +123,7 @@ class _Parent:
         signals: Signals,
         check: Callable[[], None],
         announce: Callable[[], None],
+        monitor: Monitor | None,
     ) -> None:
         self._app = app
         self._options = options
@@ -128,6 +131,7 @@ class _Parent:
         self._signals = signals
         self._check = check
         self._announce = announce
+        self._monitor = monitor
         self._slots = [_Slot(index) for index in range(options.workers)]
         self._life_reader, self._life_writer = os.pipe()
         self._complete = False
@@ -306,6 +310,7 @@ class _Parent:
             ready=ready,
             worker=index,
             parent=self._life_reader,
+            monitor=self._monitor,
         )
         if ending.error is not None:
             _say(status, explain(ending.error).encode("utf-8", "replace"))

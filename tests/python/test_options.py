@@ -51,6 +51,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "log_level": "info",
         "access_log": False,
         "require_free_threading": False,
+        "metrics": False,
+        "stats_socket": False,
+        "stall_warning": 0.1,
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from treadle import monitor
 from treadle.binding import Binding, bind
 from treadle.options import OptionError, Options
 from treadle.process import STOP_MARGIN
@@ -12,6 +14,7 @@ from treadle.server import Server
 
 if TYPE_CHECKING:
     from treadle.app import App
+    from treadle.monitor.setup import Monitor
 
 __all__ = ["LiveServer"]
 
@@ -42,6 +45,9 @@ class LiveServer:
         self._binding: Binding | None = None
         self._server: Server | None = None
         self._used = False
+        self._opened = ExitStack()
+        self.monitor: Monitor | None = None
+        """What was asked to be shown of the server, while it runs."""
 
     def __repr__(self) -> str:
         return f"<LiveServer {self.url}>" if self._server is not None else "<LiveServer stopped>"
@@ -86,19 +92,18 @@ class LiveServer:
         if self._used:
             raise RuntimeError("a LiveServer can be entered once")
         self._used = True
-        binding = bind(self.options)
-        try:
-            server = Server(self._app, self.options, binding.sockets)
+        with ExitStack() as opened:
+            binding = opened.enter_context(bind(self.options))
+            self.monitor = opened.enter_context(monitor.asked_for(self._app, self.options))
+            server = Server(self._app, self.options, binding.sockets, monitor=self.monitor)
             server.start()
-        except BaseException:
-            binding.close()
-            raise
+            self._opened = opened.pop_all()
         self._binding, self._server = binding, server
 
     def stop(self) -> None:
         """What leaving does. Does nothing if the server does not run."""
-        binding, server = self._binding, self._server
-        if binding is None or server is None:
+        server = self._server
+        if server is None:
             return
         self._binding = self._server = None
         try:
@@ -106,7 +111,7 @@ class LiveServer:
             if not server.join(self.options.grace + STOP_MARGIN):
                 raise RuntimeError("the server did not stop: something in the app blocks a lane")
         finally:
-            binding.close()
+            self._opened.close()
         if server.failed:
             raise RuntimeError("the app failed while it ran or shut down; the log says how")
 

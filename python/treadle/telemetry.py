@@ -11,9 +11,21 @@ decode with `msgspec.json.decode(..., type=Stats)`; `merge` adds those of severa
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Any
+
 import msgspec
 
-__all__ = ["STAGES", "Distribution", "LaneStats", "OffloadStats", "RouteStats", "Stats"]
+__all__ = [
+    "STAGES",
+    "Distribution",
+    "LaneStats",
+    "OffloadStats",
+    "RouteStats",
+    "Stats",
+    "add",
+    "merge",
+]
 
 STAGES = ("wait", "prepare", "run", "suspended", "serialize", "write")
 """The stages of a request, in order; each is a field of `RouteStats`."""
@@ -59,6 +71,29 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
             buckets=tuple(sorted(counts.items())),
         )
 
+    def __sub__(self, earlier: Distribution) -> Distribution:
+        """What was counted since an earlier reading of the same; its `min` and `max` are bounds.
+
+        All of this one, where the other is not earlier: what counted has started anew.
+        """
+        if not earlier.count or earlier.count > self.count:
+            return self
+        before = dict(earlier.buckets)
+        buckets = tuple(
+            (upper, count - before.get(upper, 0))
+            for upper, count in self.buckets
+            if count > before.get(upper, 0)
+        )
+        if not buckets:
+            return Distribution()
+        return Distribution(
+            count=sum(count for _, count in buckets),
+            sum=max(0.0, self.sum - earlier.sum),
+            min=self.min,
+            max=min(self.max, buckets[-1][0]),
+            buckets=buckets,
+        )
+
 
 class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     """One route, over all lanes that were read."""
@@ -78,6 +113,8 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     """Answers by class: `1xx` to `5xx`."""
     cancelled: int = 0
     """Given up before the answer: the client left, or the server stopped."""
+    total: Distribution = Distribution()
+    """All stages together."""
     wait: Distribution = Distribution()
     """From the moment the lane could have seen the request to the call of its plan; for offloaded
     handlers, to the thread that took it."""
@@ -164,3 +201,59 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStats, ...] = ()
     """Those that had a request, the busiest first."""
     offload: OffloadStats = OffloadStats()
+
+
+def merge(*parts: Stats) -> Stats:
+    """The `parts` added up, at least one: processes that serve one app, or a process and the one
+    that it replaced.
+
+    Routes that are alike are added up, and lanes of one index. What cannot be added up (`pid`,
+    `version`, `python`) is the first's; `time` and `uptime` are the largest.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    lanes: dict[int, LaneStats] = {}
+    routes: dict[tuple[str, str, str, str], RouteStats] = {}
+    for part in parts:
+        for lane in part.lanes:
+            known = lanes.get(lane.index)
+            lanes[lane.index] = lane if known is None else add(known, lane)
+        for route in part.routes:
+            key = (route.method, route.template, route.handler, route.mode)
+            same = routes.get(key)
+            routes[key] = route if same is None else add(same, route)
+    return msgspec.structs.replace(
+        first,
+        gil=any(part.gil for part in parts),
+        time=max(part.time for part in parts),
+        uptime=max(part.uptime for part in parts),
+        cpu=sum(part.cpu for part in parts),
+        rss=sum(part.rss for part in parts),
+        lanes=tuple(lanes[index] for index in sorted(lanes)),
+        routes=tuple(sorted(routes.values(), key=lambda route: -route.requests)),
+        offload=reduce(add, (part.offload for part in parts)),
+    )
+
+
+_LARGEST = frozenset({"ready_max"})
+"""Fields of which the larger counts."""
+_LATEST = frozenset({"index", "thread"})
+"""Fields of which the later one counts."""
+
+
+def add[T: (LaneStats, RouteStats, OffloadStats)](one: T, other: T) -> T:
+    """The sum of two lanes, routes or pools; texts are those of the first."""
+    changes: dict[str, object] = {}
+    for name in one.__struct_fields__:
+        a: Any = getattr(one, name)
+        b: Any = getattr(other, name)
+        if name in _LATEST:
+            changes[name] = b
+        elif name in _LARGEST:
+            changes[name] = max(a, b)
+        elif isinstance(a, dict):
+            changes[name] = {key: a.get(key, 0) + b.get(key, 0) for key in sorted({*a, *b})}
+        elif not isinstance(a, str):
+            changes[name] = a + b
+    return msgspec.structs.replace(one, **changes)

@@ -1,0 +1,63 @@
+"""The shapes of the statistics: adding up, taking apart, and what survives JSON."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from support.figures import distribution, lane, route, stats, unmatched
+
+from treadle.telemetry import Distribution, OffloadStats, Stats, merge
+
+
+def test_what_is_encoded_is_decoded_again() -> None:
+    told = stats(routes=(route(), unmatched()))
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Stats) == told
+
+
+def test_the_difference_of_two_readings_is_what_came_between() -> None:
+    earlier = distribution(0.001, 0.002)
+    later = earlier + distribution(0.002, 0.5, 0.5)
+    between = later - earlier
+    assert (between.count, between.buckets) == (3, ((0.002, 1), (0.5, 2)))
+    assert between.sum == pytest.approx(1.002)
+    assert between.quantile(0.5) == 0.5
+    assert later - Distribution() == later
+    assert (later - later).count == 0
+
+
+def test_the_difference_to_a_reading_of_another_process_is_all() -> None:
+    assert distribution(0.5) - distribution(0.1, 0.1) == distribution(0.5)
+
+
+def test_routes_that_are_alike_and_lanes_of_one_index_are_added_up() -> None:
+    total = merge(
+        stats(1, routes=(route("/a", in_flight=1), unmatched(5))),
+        stats(2, lanes=(lane(ready_max=7), lane(1)), routes=(route("/a"), route("/b"))),
+    )
+    assert [(each.template, each.requests) for each in total.routes] == [
+        ("/a", 6),
+        ("", 5),
+        ("/b", 3),
+    ]
+    both = total.routes[0]
+    assert (both.statuses, both.in_flight) == ({"2xx": 4, "5xx": 2}, 1)
+    assert both.run == route().run + route().run
+    assert [(each.index, each.turns, each.ready_max) for each in total.lanes] == [
+        (0, 20, 7),
+        (1, 10, 0),
+    ]
+
+
+def test_processes_are_added_up_under_the_name_of_the_first() -> None:
+    total = merge(
+        stats(1, uptime=5.0, offload=OffloadStats(threads=1, busy=1)),
+        stats(2, uptime=9.0, gil=True, offload=OffloadStats(threads=2)),
+        stats(3),
+    )
+    assert (total.pid, total.uptime, total.gil) == (1, 60.0, True)
+    assert (total.cpu, total.rss) == (4.5, 30_000_000)
+    assert total.offload == OffloadStats(threads=3, busy=1)
+
+
+def test_one_alone_is_what_it_was() -> None:
+    assert merge(stats()) == stats()
