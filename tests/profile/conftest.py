@@ -19,7 +19,7 @@ from treadle.profile.record import (
     Origin,
     Profile,
 )
-from treadle.stats import Distribution, LaneStats, OffloadStats, RouteStats, Stats
+from treadle.telemetry import Distribution, LaneStats, OffloadStats, RouteStats, Stats
 
 APP = "/srv/shop/main.py"
 
@@ -55,6 +55,7 @@ USERS = RouteStats(
     mode="task",
     requests=1000,
     statuses={"2xx": 990, "5xx": 10},
+    total=spread((0.0024, 640), (0.0064, 60), (0.02, 290), (0.09, 10)),
     wait=spread((20e-6, 940), (0.004, 60)),
     prepare=spread((8e-6, 1000)),
     run=spread((0.0004, 900), (0.009, 100)),
@@ -69,6 +70,7 @@ REPORT = RouteStats(
     mode="inline",
     requests=200,
     statuses={"2xx": 200},
+    total=spread((0.0019, 200)),
     wait=spread((30e-6, 200)),
     prepare=spread((120e-6, 200)),
     run=spread((0.0008, 200)),

@@ -18,12 +18,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
+from treadle.exceptions import TreadleError
 from treadle.profile import micro
 from treadle.profile.record import Budget, BudgetLine, Figure, RouteRow
 
-__all__ = ["ASYNCIO", "BRIDGE", "CLAIM", "SYNC", "TREADLE", "UVICORN", "measure", "per_request"]
+__all__ = [
+    "ASYNCIO",
+    "BRIDGE",
+    "CLAIM",
+    "SYNC",
+    "TREADLE",
+    "UVICORN",
+    "LaneTimes",
+    "MakeAwaitable",
+    "NoSuchFunction",
+    "foreign",
+    "measure",
+    "per_request",
+]
 
 SYNC = "plain sync handler"
 TREADLE = "treadle"
@@ -43,6 +57,8 @@ CLAIM = {
 ROUNDS = 9
 COUNT = 4000
 
+type MakeAwaitable = Callable[[], Awaitable[Any]]
+
 type LaneTimes = dict[str, list[float]]
 """Nanoseconds of the lane's CPU a request, by route, one value a round."""
 
@@ -53,7 +69,7 @@ def measure(
     count: int = COUNT,
     lane: Callable[[Callable[[], None]], LaneTimes] | None = None,
     answer: object = None,
-    foreign: Callable[[], Awaitable[Any]] | None = None,
+    foreign: MakeAwaitable | None = None,
     tick: Callable[[int, int], None] = lambda done, of: None,
 ) -> Budget:
     """Measures every line.
@@ -202,6 +218,22 @@ def _without(whole: Figure | None, parts: list[Figure]) -> Figure | None:
     return Figure(
         ns=max(0.0, whole.ns - off), low=max(0.0, whole.low - off), high=max(0.0, whole.high - off)
     )
+
+
+class NoSuchFunction(TreadleError):
+    """What should make a foreign bridge's awaitables cannot. The text is one sentence."""
+
+
+def foreign(target: str) -> MakeAwaitable:
+    """The function `module:function`. Raises `NoSuchFunction`."""
+    module, colon, name = target.partition(":")
+    try:
+        function = getattr(import_module(module), name) if colon and module and name else None
+    except Exception as error:
+        raise NoSuchFunction(f"--bridge {target}: {type(error).__name__}: {error}.") from None
+    if not callable(function):
+        raise NoSuchFunction(f"--bridge {target} names no function; write module:function.")
+    return cast(MakeAwaitable, function)
 
 
 # -- what others run on ----------------------------------------------------------------------------

@@ -23,12 +23,33 @@ class CpuTimes(NamedTuple):
     """User time of the threads of offloaded handlers; None where threads have no names."""
 
 
-def cpu_times(pid: int) -> CpuTimes | None:
-    """From /proc; None where there is none, or no such process."""
+def cpu_times(pid: int, *, workers: bool = False) -> CpuTimes | None:
+    """From /proc, with those of its children if `workers`; None where there is no such process."""
     try:
         system = _stat(f"/proc/{pid}/stat")[1]
     except (OSError, ValueError, IndexError):
         return None
+    offload, named = _offload(pid)
+    for child in _children(pid) if workers else ():
+        times = cpu_times(child)
+        if times is not None:
+            system += times.system
+            offload += times.offload or 0.0
+    return CpuTimes(system, offload if named else None)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+                found += map(int, words)
+    return found
+
+
+def _offload(pid: int) -> tuple[float, bool]:
+    """User time of the threads for offloaded handlers, and whether threads have names here."""
     offload = 0.0
     named = False
     with contextlib.suppress(OSError):
@@ -39,7 +60,7 @@ def cpu_times(pid: int) -> CpuTimes | None:
                 named = named or name.startswith("treadle-")
                 if name.startswith("treadle-offload"):
                     offload += _stat(f"{folder}/stat")[0]
-    return CpuTimes(system, offload if named else None)
+    return offload, named
 
 
 def _stat(file: str) -> tuple[float, float]:

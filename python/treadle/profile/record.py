@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from treadle.stats import Distribution, Stats
+from treadle.telemetry import Distribution, Stats
 
 __all__ = [
     "SCHEMA",
@@ -74,6 +74,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     statuses: dict[str, int] = {}
     errors: dict[str, int] = {}
     """Requests without an answer, by reason."""
+    unexpected: int = 0
+    """Answers with another status than was expected."""
     latency: Distribution = Distribution()
     routes: dict[str, Distribution] = {}
     """Latency of each kind of request, where there are several."""
@@ -120,6 +122,8 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     mean: float
     """Seconds a request spent in all stages together."""
     stages: tuple[StageRow, ...]
+    whole: StageRow
+    """All stages of a request together."""
     waited: float = 0.0
     """The share of its requests that waited longer than `stages.WAITED` to be called."""
     statuses: dict[str, int] = {}

@@ -25,7 +25,7 @@ from treadle.profile.html import (
 )
 from treadle.profile.record import Budget, Flame, Frame, Moment, Profile, RouteRow
 from treadle.profile.words import bytes_, count, nanoseconds, seconds, share
-from treadle.stats import STAGES, Distribution
+from treadle.telemetry import STAGES, Distribution
 
 __all__ = ["page", "render"]
 
@@ -163,7 +163,7 @@ def _stages(routes: tuple[RouteRow, ...]) -> Iterable[Bars | Table]:
                 count(stage.count),
             ]
             for route in routes
-            for stage in route.stages
+            for stage in (*route.stages, route.whole)
             if stage.count
         ],
         left=2,

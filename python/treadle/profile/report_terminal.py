@@ -96,9 +96,9 @@ def _route(route: RouteRow, width: int) -> list[str]:
             stage.name,
             share(stage.share),
             *(seconds(value) for value in (stage.p50, stage.p90, stage.p99, stage.max)),
-            "#" * round(stage.share * _BAR),
+            "" if stage is route.whole else "#" * round(stage.share * _BAR),
         ]
-        for stage in route.stages
+        for stage in (*route.stages, route.whole)
         if stage.count
     ]
     return lines + table(["stage", "share", "p50", "p90", "p99", "max", ""], rows, width)

@@ -1,9 +1,7 @@
 """Two readings of the statistics, and what happened between them.
 
-Everything here is a pure function. Counters and the buckets of distributions are subtracted; the
-smallest and largest value of an interval are not kept by a histogram of all time, so they are the
-edges of the lowest and highest bucket that grew (two significant digits), except that a maximum
-which itself grew is exact.
+Everything here is a pure function. A histogram of all time does not keep the largest value of an
+interval: it is the edge of the highest bucket that grew, to two significant digits.
 
 Where CPU time went is told apart by three clocks. The kernel's part is the process's system time,
 kept by the scheduler and exact to 10 ms over the whole run. Python's part is the time between
@@ -19,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from treadle.profile.record import CpuSplit, LaneRow, Moment, RouteRow, StageRow
-from treadle.stats import STAGES, Distribution, LaneStats, RouteStats, Stats
+from treadle.telemetry import STAGES, Distribution, LaneStats, RouteStats, Stats
 
-__all__ = ["WAITED", "cpu_split", "difference", "lane_rows", "moment", "route_rows"]
+__all__ = ["WAITED", "cpu_split", "lane_rows", "moment", "route_rows"]
 
 WAITED = 0.001
 """Seconds; a request that waits longer for its lane, or for a thread, has been kept waiting."""
@@ -31,31 +29,6 @@ _EXACTNESS = (
     "handlers, so system calls and lost cores count as Python, at most the user time; native: the "
     "rest, with callbacks that belong to no route."
 )
-
-
-def difference(before: Distribution, after: Distribution) -> Distribution:
-    """What was counted between two readings of one distribution; empty when it was reset."""
-    count = after.count - before.count
-    if count <= 0:
-        return Distribution()
-    if not before.count:
-        return after
-    known = dict(before.buckets)
-    buckets = tuple(
-        (upper, grown)
-        for upper, total in after.buckets
-        if (grown := total - known.get(upper, 0)) > 0
-    )
-    if not buckets:
-        return Distribution()
-    grew = after.max > before.max
-    return Distribution(
-        count=count,
-        sum=max(0.0, after.sum - before.sum),
-        min=buckets[0][0],
-        max=after.max if grew else min(buckets[-1][0], after.max),
-        buckets=buckets,
-    )
 
 
 # -- routes ----------------------------------------------------------------------------------------
@@ -79,7 +52,7 @@ def _key(route: RouteStats) -> tuple[str, str]:
 
 
 def _route(before: RouteStats, after: RouteStats) -> RouteRow:
-    spent = {name: difference(getattr(before, name), getattr(after, name)) for name in STAGES}
+    spent = {name: getattr(after, name) - getattr(before, name) for name in STAGES}
     requests = max(0, after.requests - before.requests)
     total = sum(each.sum for each in spent.values())
     return RouteRow(
@@ -89,6 +62,7 @@ def _route(before: RouteStats, after: RouteStats) -> RouteRow:
         mode=after.mode,
         requests=requests,
         mean=total / requests if requests else 0.0,
+        whole=_stage("total", after.total - before.total, total),
         stages=tuple(_stage(name, each, total) for name, each in spent.items()),
         waited=_above(spent["wait"], WAITED),
         statuses=_grown(before.statuses, after.statuses),
@@ -194,8 +168,8 @@ def _lane(before: LaneStats | None, after: LaneStats) -> LaneRow:
 
 
 def _lag(before: LaneStats, after: LaneStats) -> Distribution:
-    timers = difference(before.timer_lag, after.timer_lag)
-    return timers + difference(before.callback_lag, after.callback_lag)
+    timers = after.timer_lag - before.timer_lag
+    return timers + (after.callback_lag - before.callback_lag)
 
 
 def moment(before: Stats, after: Stats, *, began: float) -> Moment:

@@ -20,7 +20,7 @@ import msgspec
 
 from treadle.profile.child import Answer, Question
 from treadle.profile.flame import Place, Stack
-from treadle.stats import Stats
+from treadle.telemetry import Stats
 
 __all__ = ["Facts", "Gone", "NotStarted", "Server", "Target"]
 
@@ -88,7 +88,7 @@ class Server:
         self._ours, theirs = socket.socketpair()
         self._ours.settimeout(PATIENCE)
         self._answers = self._ours.makefile("rb")
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         words = [sys.executable, "-m", "treadle.profile.child", str(theirs.fileno()), "run", app]
         words += ["--workers", "1", "--grace", "1", *(["--factory"] if factory else []), *options]
