@@ -11,6 +11,7 @@
 //! | layer | knows |
 //! |---|---|
 //! | [`config`] | `std` only |
+//! | [`load`] | the load generator of `treadle profile`: a client, no Python |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
@@ -18,6 +19,7 @@
 //! | [`app`] | plans: arguments in, response out |
 //! | [`dispatch`] | a request meets a plan |
 //! | [`server`] | options, listeners, lanes |
+//! | `load_face` | what Python sees of [`load`] |
 
 pub mod app;
 pub mod bridge;
@@ -25,6 +27,8 @@ pub mod config;
 pub mod dispatch;
 pub mod http;
 pub mod lane;
+pub mod load;
+mod load_face;
 pub mod python;
 pub mod router;
 pub mod server;
@@ -48,6 +52,8 @@ pub mod _treadle {
     use crate::dispatch::{RouteTable, Sink};
     #[pymodule_export]
     use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
+    #[pymodule_export]
+    use crate::load_face::LoadDriver;
     #[pymodule_export]
     use crate::server::{Acceptor, HttpConfig, LaneServer};
     #[pymodule_export]

@@ -28,6 +28,7 @@ __all__ = [
     "JSONResponse",
     "Lane",
     "LaneServer",
+    "LoadDriver",
     "LoopCore",
     "Outbox",
     "PanicException",
@@ -438,3 +439,11 @@ class TransportCore:
     def get_write_buffer_limits(self) -> tuple[int, int]: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+
+@final
+class LoadDriver:
+    """One run of the load generator."""
+
+    def __new__(cls, job: Any) -> Self: ...
+    def run(self, tell: Callable[[dict[str, Any]], object]) -> dict[str, Any]: ...
+    def stop(self) -> None: ...
