@@ -29,7 +29,7 @@ from typing import IO, Any, Literal, Self
 import msgspec
 
 from treadle.exceptions import TreadleError
-from treadle.stats import Distribution
+from treadle.telemetry import Distribution
 
 __all__ = [
     "FailureResult",
