@@ -38,7 +38,7 @@ def prepare(entrant: Entrant, named: dict[Interpreter, Path], say: Say) -> Prepa
     if interpreter is Interpreter.NATIVE:
         title = peer.title.format(hyper=locked_version("hyper"))
         return Prepared(entrant, _built_baseline(say), title, None)
-    if peer.product is Product.TREADLE:
+    if peer.product in (Product.TREADLE, Product.TREADLE_UNTIMED):
         python, facts = interpreters.with_treadle(interpreter, named.get(interpreter))
         return Prepared(entrant, python, peer.title.format(treadle=facts.treadle), facts)
     python, facts = with_packages(interpreter, peer.product.value, peer.packages, peer.modules, say)

@@ -9,7 +9,7 @@ from profiling.interpreters import Interpreter
 from profiling.peers import Entrant, Product, peer_of
 from profiling.results import Sample, Verdict
 from profiling.scenarios import Scenario
-from profiling.statistics import median, paired_ratio
+from profiling.statistics import median
 
 MAIN_CONNECTIONS = 64
 """The load at which ratios are taken."""
@@ -39,6 +39,8 @@ class Pair:
     above: Subject
     below: Subject
     at_least: float
+    of_cpu: bool = False
+    """Of the CPU time a request takes, below to above, instead of the requests a second."""
 
     def judge(self, samples: Iterable[Sample], side: Interpreter) -> Verdict | None:
         """Return the verdict of the samples that were taken for this row; None without any."""
@@ -51,16 +53,16 @@ class Pair:
         rounds = sorted(upper.keys() & lower.keys())
         if not rounds:
             return None
-        rates = [upper[turn].rate / lower[turn].rate for turn in rounds]
+        by_cpu = [lower[turn].cpu_us / upper[turn].cpu_us for turn in rounds]
+        by_rate = [upper[turn].rate / lower[turn].rate for turn in rounds]
+        rates = by_cpu if self.of_cpu else by_rate
         measured = median(rates)
         return Verdict(
             row=self.name,
             interpreter=side.value,
             measured=measured,
             rounds=rates,
-            by_cpu=paired_ratio(
-                [lower[turn].cpu_us for turn in rounds], [upper[turn].cpu_us for turn in rounds]
-            ),
+            by_cpu=median(by_cpu),
             reached=measured >= self.at_least,
         )
 
@@ -148,7 +150,7 @@ PAIRS = (
         "/sleep0 to /sync",
         _treadle(scenarios.SLEEP0),
         _treadle(scenarios.SYNC),
-        0.75,
+        0.90,
     ),
     Pair(
         "sync-to-turboapi",
@@ -197,7 +199,30 @@ PAIRS = (
         "pipelined x16: /async to /sync",
         _treadle(scenarios.ASYNC_X16),
         _treadle(scenarios.SYNC_X16),
-        0.55,
+        0.75,
+    ),
+    Pair(
+        "pipelined-sleep0-to-sync",
+        "pipelined x16: /sleep0 to /sync",
+        _treadle(scenarios.SLEEP0_X16),
+        _treadle(scenarios.SYNC_X16),
+        0.45,
+    ),
+    Pair(
+        "sync-telemetry",
+        "/sync with telemetry to without, CPU",
+        _treadle(scenarios.SYNC),
+        Subject(Product.TREADLE_UNTIMED, scenarios.SYNC),
+        0.98,
+        of_cpu=True,
+    ),
+    Pair(
+        "async-telemetry",
+        "/async with telemetry to without, CPU",
+        _treadle(scenarios.ASYNC),
+        Subject(Product.TREADLE_UNTIMED, scenarios.ASYNC),
+        0.98,
+        of_cpu=True,
     ),
     Pair(
         "items-to-plain",

@@ -61,9 +61,12 @@ ITEMS = Scenario(
     bad_body=_BAD_BODY,
 )
 SYNC_X16 = Scenario("/sync x16", Endpoint.SYNC, "/sync", "a def, 16 pipelined", depth=16)
+SLEEP0_X16 = Scenario(
+    "/sleep0 x16", Endpoint.SLEEP0, "/sleep0", "one real suspension, 16 pipelined", depth=16
+)
 ASYNC_X16 = Scenario("/async x16", Endpoint.ASYNC, "/async", "an async def, 16 pipelined", depth=16)
 
-SCENARIOS = (SYNC, ASYNC, SLEEP0, SLEEP, CPU, PLAIN, ITEMS, SYNC_X16, ASYNC_X16)
+SCENARIOS = (SYNC, ASYNC, SLEEP0, SLEEP, CPU, PLAIN, ITEMS, SYNC_X16, ASYNC_X16, SLEEP0_X16)
 
 AT_FULL_LOAD = (SYNC, ASYNC, SLEEP0, SLEEP, PLAIN, ITEMS)
 """Measured on every server that has the route, at the main number of connections."""

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`config`] | `std` only |
 //! | [`load`] | the load generator of `treadle profile`: a client, no Python |
+//! | [`telemetry`] | what lanes and routes count (no Python) |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |
@@ -32,6 +33,7 @@ mod load_face;
 pub mod python;
 pub mod router;
 pub mod server;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod transport;
@@ -55,7 +57,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::load_face::LoadDriver;
     #[pymodule_export]
-    use crate::server::{Acceptor, HttpConfig, LaneServer};
+    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, meters};
     #[pymodule_export]
     use crate::transport::{Outbox, TransportCore};
 

@@ -7,11 +7,12 @@ from profiling.peers.django_bolt import DJANGO_BOLT
 from profiling.peers.fastapi import FASTAPI
 from profiling.peers.granian import GRANIAN_ASGI, GRANIAN_RSGI
 from profiling.peers.robyn import ROBYN
-from profiling.peers.treadle import TREADLE
+from profiling.peers.treadle import TREADLE, TREADLE_UNTIMED
 from profiling.peers.turboapi import TURBOAPI
 
 PEERS = (
     TREADLE,
+    TREADLE_UNTIMED,
     BASELINE,
     TURBOAPI,
     GRANIAN_RSGI,

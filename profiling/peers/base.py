@@ -13,6 +13,7 @@ class Product(Enum):
     """Who is compared; the value is its name in options, tables and files."""
 
     TREADLE = "treadle"
+    TREADLE_UNTIMED = "treadle-untimed"
     BASELINE = "baseline"
     TURBOAPI = "turboapi"
     GRANIAN_RSGI = "granian-rsgi"

@@ -21,7 +21,7 @@ from treadle._treadle import (
     StreamingResponse,
     __version__,
 )
-from treadle.app import App
+from treadle.app import App, stats
 from treadle.datastructures import QueryParams, State
 from treadle.exceptions import (
     ClientDisconnect,
@@ -66,4 +66,5 @@ __all__ = [
     "__version__",
     "new_event_loop",
     "run",
+    "stats",
 ]

@@ -30,6 +30,7 @@ __all__ = [
     "LaneServer",
     "LoadDriver",
     "LoopCore",
+    "Meter",
     "Outbox",
     "PanicException",
     "Param",
@@ -44,6 +45,7 @@ __all__ = [
     "TimerHandle",
     "TransportCore",
     "__version__",
+    "meters",
 ]
 
 __version__: str
@@ -352,7 +354,9 @@ class HttpConfig:
         timeout_keep_alive: float,
         timeout_request: float,
         access_log: bool,
+        telemetry: bool = True,
     ) -> Self: ...
+    def offload(self) -> tuple[int, int]: ...
 
 @final
 class LaneServer:
@@ -382,6 +386,20 @@ class LaneServer:
     def running(self) -> int: ...
     @property
     def connections(self) -> int: ...
+    @property
+    def meter(self) -> Meter: ...
+    def route_stats(self) -> list[tuple[int, dict[str, Any]]]: ...
+
+@final
+class Meter:
+    """What is counted of one lane."""
+
+    @property
+    def index(self) -> int: ...
+    def read(self) -> dict[str, Any]: ...
+    def pulse(self) -> tuple[int, str, float, int, int, int]: ...
+
+def meters() -> list[Meter]: ...
 
 @final
 class Acceptor:

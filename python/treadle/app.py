@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from inspect import isasyncgenfunction
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from treadle._treadle import RouteTable
 from treadle.datastructures import State
 from treadle.exceptions import RegistrationError
 from treadle.lane import Lane
 from treadle.routing import Declared, Router, Routes, check_prefix
+
+if TYPE_CHECKING:
+    from treadle.telemetry import Stats
 
 E_ = TypeVar("E_", bound=Callable[..., Any])
 Lifespan = Callable[["App"], AbstractAsyncContextManager[None] | AsyncIterator[None]]
@@ -80,6 +83,16 @@ class App(Routes):
         if status := run(self, Options.resolve(**options)):
             raise SystemExit(status)
 
+    def stats(self) -> Stats:
+        """What the lanes that serve this application in this process, and its routes, have counted.
+
+        From any thread, at any time; it waits for nobody. The shapes are those of
+        `treadle.telemetry.Stats`: times in seconds, sizes in bytes.
+        """
+        from treadle.telemetry import read
+
+        return read(self)
+
     def _declare(self, declared: Declared) -> None:
         route = declared.compile()
         other = self._table.add(route)
@@ -96,6 +109,17 @@ class App(Routes):
 
     def __repr__(self) -> str:
         return f"App({len(self._table.routes())} routes)"
+
+
+def stats() -> Stats:
+    """What all lanes of this process, and the routes they serve, have counted since they started.
+
+    From any thread, at any time; it waits for nobody. The shapes are those of
+    `treadle.telemetry.Stats`: times in seconds, sizes in bytes. `App.stats` reads one app's.
+    """
+    from treadle.telemetry import read
+
+    return read()
 
 
 def context_manager(lifespan: Any, argument: Any) -> AbstractAsyncContextManager[None]:

@@ -289,6 +289,7 @@ class Options:
     )
     log_level: str = _option(_level, "info", f"one of {', '.join(LOG_LEVELS)}", "LEVEL")
     access_log: bool = _option(_flag, False, "log a line per request", shown="off")
+    telemetry: bool = _option(_flag, True, "count and time what lanes and routes do", shown="on")
     require_free_threading: bool = _option(
         _flag, False, "refuse to start when the GIL is on", shown="off"
     )

@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from treadle._treadle import Acceptor, HttpConfig, LaneServer
+from treadle._treadle import Acceptor, HttpConfig, LaneServer, Meter
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
 from treadle.exceptions import ClientDisconnect, HTTPException, StartupError
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
     from treadle.options import Options
 
 logger = logging.getLogger("treadle")
+
+_running: weakref.WeakSet[Server] = weakref.WeakSet()
+_running_lock = threading.Lock()
+
+
+def running() -> list[Server]:
+    """The servers of this process that have been started and are still there."""
+    with _running_lock:
+        return list(_running)
+
 
 CANCEL_MARGIN = 1.0
 """Seconds that cancelled handlers have for their `finally` blocks."""
@@ -70,6 +80,7 @@ class Server:
             timeout_keep_alive=options.timeout_keep_alive,
             timeout_request=options.timeout_request,
             access_log=options.access_log,
+            telemetry=options.telemetry,
         )
         self.pool = ThreadPoolExecutor(options.offload_threads, "treadle-offload")
         """Runs the handlers registered with offload=True."""
@@ -89,6 +100,8 @@ class Server:
         was raised.
         """
         first, *others = self._lanes
+        with _running_lock:
+            _running.add(self)
         try:
             if self.monitor is not None:
                 self.monitor.start(self.worker)
@@ -140,6 +153,14 @@ class Server:
         self.pool.shutdown(wait=False, cancel_futures=True)
         return True
 
+    def lane_servers(self) -> list[LaneServer]:
+        """Those of the lanes that serve."""
+        return [lane.native for lane in self._lanes if lane.native is not None]
+
+    def meters(self) -> list[Meter]:
+        """What is counted of the lanes that serve."""
+        return [server.meter for server in self.lane_servers()]
+
     def _accept(self) -> None:
         """Hands the listening sockets to the lane, or to the acceptor of several."""
         fds = [sock.detach() for sock in self._sockets]
@@ -151,8 +172,7 @@ class Server:
             if len(self._lanes) == 1:
                 self._lanes[0].call(LaneServer.listen, fds)
             else:
-                servers = [lane.native for lane in self._lanes]
-                self._acceptor = Acceptor(fds, servers, self.config)
+                self._acceptor = Acceptor(fds, self.lane_servers(), self.config)
 
 
 class _LaneThread(threading.Thread):
@@ -164,7 +184,7 @@ class _LaneThread(threading.Thread):
         self.index = index
         self.ready: Future[None] = Future()
         """Set when the lane can serve; its exception is why it cannot."""
-        self.native: LaneServer
+        self.native: LaneServer | None = None
         self.face = Lane(index)
         self._loop: EventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -226,7 +246,7 @@ class _LaneThread(threading.Thread):
         self.ready.set_result(None)
         try:
             await asyncio.wrap_future(self.server.stop)
-            await self._drain()
+            await self._drain(self.native)
         finally:
             await self._leave(lane)
             if self.index == 0:
@@ -265,23 +285,23 @@ class _LaneThread(threading.Thread):
             submit=self.server.pool.submit,
         )
 
-    async def _drain(self) -> None:
-        await self.native.stop_accepting()
+    async def _drain(self, native: LaneServer) -> None:
+        await native.stop_accepting()
         # Weakly: a Task that ends meanwhile is not kept.
         before = weakref.WeakSet(asyncio.all_tasks())
-        self.native.drain()
+        native.drain()
         try:
             async with asyncio.timeout(self.server.options.grace):
-                await self.native.wait_idle()
+                await native.wait_idle()
                 # Handlers that go on without their client have the same grace.
-                while self.native.running:
+                while native.running:
                     await _first_of(asyncio.all_tasks() - {asyncio.current_task()})
         except TimeoutError:
-            self.native.abort()
+            native.abort()
             # A connection that closes cancels its handler, and says why.
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_MARGIN):
-                    await self.native.wait_idle()
+                    await native.wait_idle()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks & set(before):
                 # Once is enough: a second one would break into the `finally` of the first.

@@ -1,9 +1,8 @@
 """What a process's lanes and routes have counted since they started.
 
 `treadle.stats()` reads every lane of the process, `app.stats()` the lanes that serve one app. The
-counting is always on and done by each lane for itself, without locks; a reader gets what each lane
-published last, which is at most one turn old on a lane that turns (a stalled lane publishes when it
-goes on).
+counting is always on and done by each lane for itself. Reading takes no part in it and waits for
+nobody: a lane that hangs is read like any other.
 
 All times are seconds, all sizes bytes. The shapes encode to JSON with `msgspec.json.encode` and
 decode with `msgspec.json.decode(..., type=Stats)`; `merge` adds those of several processes up.
@@ -11,10 +10,20 @@ decode with `msgspec.json.decode(..., type=Stats)`; `merge` adds those of severa
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from treadle.app import App
+    from treadle.server import Server
 
 __all__ = [
     "STAGES",
@@ -25,6 +34,7 @@ __all__ = [
     "Stats",
     "add",
     "merge",
+    "read",
 ]
 
 STAGES = ("wait", "prepare", "run", "suspended", "serialize", "write")
@@ -60,15 +70,12 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     def __add__(self, other: Distribution) -> Distribution:
         if not other.count or not self.count:
             return self if self.count else other
-        counts: dict[float, int] = dict(self.buckets)
-        for upper, count in other.buckets:
-            counts[upper] = counts.get(upper, 0) + count
         return Distribution(
             count=self.count + other.count,
             sum=self.sum + other.sum,
             min=min(self.min, other.min),
             max=max(self.max, other.max),
-            buckets=tuple(sorted(counts.items())),
+            buckets=tuple(_together(sorted(self.buckets + other.buckets))),
         )
 
     def __sub__(self, earlier: Distribution) -> Distribution:
@@ -78,12 +85,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not earlier.count or earlier.count > self.count:
             return self
-        before = dict(earlier.buckets)
-        buckets = tuple(
-            (upper, count - before.get(upper, 0))
-            for upper, count in self.buckets
-            if count > before.get(upper, 0)
-        )
+        buckets = tuple(_since(self.buckets, earlier.buckets))
         if not buckets:
             return Distribution()
         return Distribution(
@@ -93,6 +95,40 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
             max=min(self.max, buckets[-1][0]),
             buckets=buckets,
         )
+
+
+_SAME = 1.001
+"""Buckets whose bounds differ by less are one. They differ by more than three times as much; what the
+clock's ticks are in seconds is measured, in each process, so the bounds are never quite the same."""
+
+
+def _together(buckets: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+    """Ascending `buckets`, neighbours that are the same added up."""
+    bound, together = 0.0, 0
+    for upper, count in buckets:
+        if upper > bound * _SAME:
+            if together:
+                yield bound, together
+            bound, together = upper, 0
+        together += count
+    if together:
+        yield bound, together
+
+
+def _since(
+    buckets: Iterable[tuple[float, int]], earlier: Iterable[tuple[float, int]]
+) -> Iterator[tuple[float, int]]:
+    """Ascending `buckets` less what `earlier` had in them."""
+    before = iter(earlier)
+    bound, had = next(before, (math.inf, 0))
+    for upper, count in buckets:
+        while bound * _SAME < upper:
+            bound, had = next(before, (math.inf, 0))
+        if bound <= upper * _SAME:
+            count -= had
+            bound, had = next(before, (math.inf, 0))
+        if count > 0:
+            yield upper, count
 
 
 class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,18 +152,19 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     total: Distribution = Distribution()
     """All stages together."""
     wait: Distribution = Distribution()
-    """From the moment the lane could have seen the request to the call of its plan; for offloaded
-    handlers, to the thread that took it."""
+    """From the moment the lane could have seen the request (it looked at its sockets, and the
+    connection's last answer was out) to its plan: the most that it can have waited for the lane. An
+    offloaded call's time in the queue is added."""
     prepare: Distribution = Distribution()
     """Arguments: conversion, validation, and the wait for a body."""
     run: Distribution = Distribution()
-    """Python running in the handler until it returned, or first suspended and each time it went on."""
+    """Python running in the handler, all its steps together; the chunks of a stream count too."""
     suspended: Distribution = Distribution()
-    """From the first suspension to the end, less what ran meanwhile; handlers that suspended only."""
+    """The handler's Task waiting, all its waits together; handlers that suspended only."""
     serialize: Distribution = Distribution()
     """From the handler's result to a response."""
     write: Distribution = Distribution()
-    """From the response to its last byte in the kernel's hands."""
+    """From the last of the other stages to the answer's last byte in the kernel's hands."""
 
 
 class LaneStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,13 +176,14 @@ class LaneStats(msgspec.Struct, frozen=True, kw_only=True):
     turns: int = 0
     """Turns of the event loop."""
     polls: int = 0
-    """Tokio tasks polled."""
+    """Polls of connections."""
     callbacks: int = 0
     tasks_started: int = 0
-    """Handlers' and spawned coroutines' Tasks."""
+    """Coroutines that the lane itself started in Tasks: handlers, and what Rust code awaits."""
     tasks_suspended: int = 0
     """Those that did not end in their first step."""
     tasks_cancelled: int = 0
+    """Handlers that ended cancelled."""
     ready: int = 0
     """Callbacks in the ready queue when the last turn began."""
     ready_max: int = 0
@@ -154,9 +192,9 @@ class LaneStats(msgspec.Struct, frozen=True, kw_only=True):
     callback_lag: Distribution = Distribution()
     """How long the first callback of a turn had waited."""
     running: float = 0.0
-    """Seconds attached, running callbacks, handlers and what serves them."""
+    """Seconds awake in turns of the loop and in handlers: Python, and what serves it."""
     polling: float = 0.0
-    """Seconds awake in Tokio: the reactor, sockets, parsing."""
+    """Seconds awake in the rest: the reactor, sockets, parsing, writing."""
     parked: float = 0.0
     """Seconds asleep, detached from the interpreter."""
     attach_wait: float = 0.0
@@ -186,13 +224,15 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     """Treadle's."""
     python: str
-    """Such as `3.14.7 free-threaded`."""
+    """Such as `CPython 3.14.7`."""
+    free_threaded: bool
+    """Whether the interpreter is a free-threaded build."""
     gil: bool
     """Whether the GIL is on now."""
     time: float
     """Unix time of the reading."""
     uptime: float
-    """Seconds since the first lane started."""
+    """Seconds since the process started."""
     cpu: float
     """CPU seconds of the process, user and system."""
     rss: int
@@ -201,6 +241,30 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStats, ...] = ()
     """Those that had a request, the busiest first."""
     offload: OffloadStats = OffloadStats()
+
+
+def read(app: App | None = None) -> Stats:
+    """Reads what has been counted so far: of all lanes and servers of this process, or of `app`'s."""
+    from treadle import interpreter
+    from treadle._treadle import FREE_THREADED, __version__, meters
+
+    servers = _servers(app)
+    lanes = meters() if app is None else [m for server in servers for m in server.meters()]
+    user, system, *_ = os.times()
+    return Stats(
+        pid=os.getpid(),
+        version=__version__,
+        python=interpreter.describe(),
+        free_threaded=FREE_THREADED,
+        gil=interpreter.gil_enabled(),
+        time=time.time(),
+        uptime=_uptime(),
+        cpu=user + system,
+        rss=_rss(),
+        lanes=tuple(msgspec.convert(lane.read(), LaneStats) for lane in lanes),
+        routes=tuple(_routes(servers)),
+        offload=_offload(servers),
+    )
 
 
 def merge(*parts: Stats) -> Stats:
@@ -257,3 +321,84 @@ def add[T: (LaneStats, RouteStats, OffloadStats)](one: T, other: T) -> T:
         elif not isinstance(a, str):
             changes[name] = a + b
     return msgspec.structs.replace(one, **changes)
+
+
+def _servers(app: App | None) -> list[Server]:
+    # Not imported for it: a process that serves has done so.
+    module = sys.modules.get("treadle.server")
+    servers: Iterable[Server] = () if module is None else module.running()
+    return [server for server in servers if app is None or server.app is app]
+
+
+def _routes(servers: list[Server]) -> list[RouteStats]:
+    """The routes of all servers, each the sum of its lanes."""
+    rows: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    tables = {id(server.table): server.table.routes() for server in servers}
+    for server in servers:
+        for lane in server.lane_servers():
+            for number, row in lane.route_stats():
+                rows[id(server.table), number].append(row)
+    found = []
+    for (table, number), lanes in rows.items():
+        route = tables[table][number - 1] if number else None
+        found.append(
+            RouteStats(
+                method="" if route is None else ",".join(route.methods),
+                template="" if route is None else route.path,
+                handler="" if route is None else route.origin,
+                mode="" if route is None else route.mode,
+                **_sum([msgspec.convert(lane, _Row) for lane in lanes]),
+            )
+        )
+    return sorted(found, key=lambda route: route.requests, reverse=True)
+
+
+class _Row(msgspec.Struct, kw_only=True):
+    """One route on one lane, as the native side tells it."""
+
+    requests: int = 0
+    in_flight: int = 0
+    statuses: dict[str, int] = {}
+    cancelled: int = 0
+    total: Distribution = Distribution()
+    wait: Distribution = Distribution()
+    prepare: Distribution = Distribution()
+    run: Distribution = Distribution()
+    suspended: Distribution = Distribution()
+    serialize: Distribution = Distribution()
+    write: Distribution = Distribution()
+
+
+def _sum(rows: list[_Row]) -> dict[str, Any]:
+    total: dict[str, Any] = {
+        name: sum(getattr(row, name) for row in rows)
+        for name in ("requests", "in_flight", "cancelled")
+    }
+    classes = {name for row in rows for name in row.statuses}
+    total["statuses"] = {
+        name: sum(row.statuses.get(name, 0) for row in rows) for name in sorted(classes)
+    }
+    for stage in ("total", *STAGES):
+        total[stage] = sum((getattr(row, stage) for row in rows), Distribution())
+    return total
+
+
+def _offload(servers: list[Server]) -> OffloadStats:
+    return OffloadStats(
+        threads=sum(server.options.offload_threads for server in servers),
+        queued=sum(server.config.offload()[0] for server in servers),
+        busy=sum(server.config.offload()[1] for server in servers),
+    )
+
+
+def _uptime() -> float:
+    with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+        # After the name, which is in brackets and may have anything in it, from the third field.
+        started = int(file.read().rpartition(")")[2].split()[19])
+    ticks = os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / ticks
+
+
+def _rss() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

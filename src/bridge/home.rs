@@ -29,6 +29,7 @@ use super::signal::Signal;
 use super::task::TaskFactory;
 use crate::python::call::{call_one, vectorcall};
 use crate::python::context;
+use crate::telemetry::Steps;
 
 thread_local! {
     /// The home of the lane that runs on this thread.
@@ -49,6 +50,7 @@ pub struct Home {
     /// The turn is running: it comes to what is woken by itself.
     in_turn: Cell<bool>,
     closed: Cell<bool>,
+    steps: Rc<Steps>,
 }
 
 /// What is called on the loop.
@@ -59,16 +61,18 @@ pub(super) struct Live {
     context_keyword: Py<PyTuple>,
     /// Callbacks are to be run, timed and checked by the loop.
     debug: bool,
+    steps: Rc<Steps>,
 }
 
 impl Live {
-    fn new(py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<Rc<Self>> {
+    fn new(py: Python<'_>, tasks: Rc<TaskFactory>, steps: &Rc<Steps>) -> PyResult<Rc<Self>> {
         let event_loop = tasks.event_loop().bind(py);
         Ok(Rc::new(Self {
             debug: event_loop.call_method0(pyo3::intern!(py, "get_debug"))?.is_truthy()?,
             call_soon: tasks.event_loop().getattr(py, pyo3::intern!(py, "call_soon"))?,
             tasks,
             context_keyword: PyTuple::new(py, [pyo3::intern!(py, "context")])?.unbind(),
+            steps: steps.clone(),
         }))
     }
 
@@ -88,8 +92,12 @@ impl Live {
         if self.debug {
             return self.call_soon(py, callback, argument, context);
         }
+        let step = self.steps.enter(context.as_ptr().addr());
         let called =
             context::run(context.bind(py), || call_one(callback.bind(py), argument.bind(py)));
+        if let Some(step) = step {
+            self.steps.leave(step);
+        }
         let Err(error) = called else { return Ok(()) };
         // The loop knows what is to be reported and what ends it.
         let error = Mutex::new(Some(error));
@@ -147,6 +155,7 @@ impl Home {
             jobs: RefCell::default(),
             in_turn: Cell::new(false),
             closed: Cell::new(false),
+            steps: Rc::default(),
         })
     }
 
@@ -174,7 +183,8 @@ impl Home {
         let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
         mailbox.set_thread(thread);
         let home = Self::new(mailbox);
-        home.live.replace(Some(Live::new(py, Rc::new(TaskFactory::new(event_loop)?))?));
+        let tasks = Rc::new(TaskFactory::new(event_loop, None)?);
+        home.live.replace(Some(Live::new(py, tasks, &home.steps)?));
         let kept = FOREIGN.take();
         let (closed, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|h| h.is_gone(py));
         kept.push(home.clone());
@@ -201,7 +211,7 @@ impl Home {
     /// # Errors
     /// `MemoryError`.
     pub fn enter(self: &Rc<Self>, py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<AtHome> {
-        self.live.replace(Some(Live::new(py, tasks)?));
+        self.live.replace(Some(Live::new(py, tasks, &self.steps)?));
         self.mailbox.set_thread(thread_name(py)?);
         Ok(AtHome(CURRENT.replace(Some(self.clone()))))
     }
@@ -239,6 +249,11 @@ impl Home {
                 Err(_) => "a thread without an event loop".to_owned(),
             },
         }
+    }
+
+    /// The requests that suspended Tasks work for.
+    pub fn steps(&self) -> &Rc<Steps> {
+        &self.steps
     }
 
     /// The way in for other threads.

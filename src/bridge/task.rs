@@ -26,6 +26,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -41,6 +42,7 @@ use crate::python::call::{call_method, call_method_one, call_method_with, call_n
 use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
 use crate::python::task_layout::{PlainTask, TaskLayout};
+use crate::telemetry::LaneMeter;
 
 /// How many Tasks wait to serve again.
 const MOST_IDLE: usize = 256;
@@ -60,12 +62,19 @@ pub struct Waiting {
     task: Py<PyAny>,
     /// Makes the Task take a step; for [`TaskFactory::reuse`].
     step: Option<Py<PyAny>>,
+    /// The address of its context.
+    context: usize,
 }
 
 impl Waiting {
     /// The Task.
     pub fn task(&self) -> &Py<PyAny> {
         &self.task
+    }
+
+    /// The address of the context that is the Task's own: no other has it while the Task is there.
+    pub fn context(&self) -> usize {
+        self.context
     }
 
     /// The Task, for whoever keeps it.
@@ -75,20 +84,23 @@ impl Waiting {
 }
 
 /// Makes Tasks on one lane's loop.
-pub struct TaskFactory(Rc<Tasks>);
+pub struct TaskFactory {
+    tasks: Rc<Tasks>,
+    meter: Option<Arc<LaneMeter>>,
+}
 
 impl TaskFactory {
-    /// For `event_loop`, which runs on the calling thread.
+    /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted.
     ///
     /// # Errors
     /// When asyncio cannot be imported.
-    pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Tasks::new(event_loop).map(|tasks| Self(Rc::new(tasks)))
+    pub fn new(event_loop: &Bound<'_, PyAny>, meter: Option<Arc<LaneMeter>>) -> PyResult<Self> {
+        Ok(Self { tasks: Rc::new(Tasks::new(event_loop)?), meter })
     }
 
     /// The loop that the Tasks run on.
     pub fn event_loop(&self) -> &Py<PyAny> {
-        &self.0.event_loop
+        &self.tasks.event_loop
     }
 
     /// Starts `coroutine` in a Task of its own and takes its first step.
@@ -101,13 +113,19 @@ impl TaskFactory {
         coroutine: Py<PyAny>,
         completion: C,
     ) -> Started<C> {
-        match self.0.begin(py, coroutine.into_bound(py), None, &completion) {
+        if let Some(meter) = &self.meter {
+            meter.tasks_started.add(1);
+        }
+        match self.tasks.begin(py, coroutine.into_bound(py), None, &completion) {
             Err(error) => Started::Failed(completion, error),
             Ok(None) => Started::Ended(completion),
             Ok(Some(waiting)) => {
+                if let Some(meter) = &self.meter {
+                    meter.tasks_suspended.add(1);
+                }
                 let completion = Rc::new(completion);
                 let task = waiting.task.bind(py);
-                if let Err(error) = self.0.listen(task, completion.clone()) {
+                if let Err(error) = self.tasks.listen(task, completion.clone()) {
                     // No memory for a listener: the Task goes, its outcome with it.
                     error.write_unraisable(py, Some(task));
                     cancel(task);
@@ -120,7 +138,7 @@ impl TaskFactory {
     /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
     /// noticed it.
     pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {
-        if let Err(error) = self.0.reuse(py, waiting) {
+        if let Err(error) = self.tasks.reuse(py, waiting) {
             error.write_unraisable(py, None);
         }
     }
@@ -231,7 +249,11 @@ impl Tasks {
         let ended = if entered { run() } else { context::run(&context, run) };
         current.leave()?;
         match ended? {
-            None => Ok(Some(Waiting { task: worker.task.into_inner(), step: Some(worker.step) })),
+            None => Ok(Some(Waiting {
+                task: worker.task.into_inner(),
+                step: Some(worker.step),
+                context: context.as_ptr().addr(),
+            })),
             Some(outcome) => self.end(py, layout, worker, outcome).map(|()| None),
         }
     }
@@ -418,7 +440,8 @@ impl Tasks {
         };
         let task = make(coroutine, inherited)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return Ok(Some(Waiting { task: task.unbind(), step: None }));
+            let context = task.call_method0(intern!(py, "get_context"))?.as_ptr().addr();
+            return Ok(Some(Waiting { task: task.unbind(), step: None, context }));
         }
         let outcome = call_method(&task, intern!(py, "result"));
         let context = task.call_method0(intern!(py, "get_context"))?;
@@ -426,7 +449,8 @@ impl Tasks {
             Next::Done => Ok(None),
             Next::Await(next) => {
                 let task = make(next.bind(py), Some(&context))?;
-                Ok(Some(Waiting { task: task.unbind(), step: None }))
+                let context = context.as_ptr().addr();
+                Ok(Some(Waiting { task: task.unbind(), step: None, context }))
             }
         }
     }

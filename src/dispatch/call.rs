@@ -11,6 +11,7 @@ use http::StatusCode;
 use pyo3::prelude::*;
 
 use super::conclude::Conclusion;
+use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
@@ -47,6 +48,9 @@ pub(super) struct Call {
     ended: Cell<bool>,
     /// The exception whose handler the Task runs now.
     rescued: RefCell<Option<PyErr>>,
+    in_hand: Option<InHand>,
+    /// The address of the Task's context, once it suspended.
+    context: Cell<Option<usize>>,
 }
 
 impl Call {
@@ -58,6 +62,7 @@ impl Call {
     ) -> Self {
         let core = &dispatcher.core;
         core.running.set(core.running.get() + 1);
+        let in_hand = dispatcher.stamps.in_hand();
         Self {
             dispatcher,
             plan,
@@ -72,6 +77,8 @@ impl Call {
             outlet: RefCell::new(None),
             ended: Cell::new(false),
             rescued: RefCell::new(None),
+            in_hand,
+            context: Cell::new(None),
         }
     }
 
@@ -139,9 +146,16 @@ impl Call {
 
 impl Completion for Call {
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        let is_first_step = self.context.get().is_none();
+        if !is_first_step {
+            self.dispatcher.stamps.resume(&self.in_hand);
+        }
         let next = self.advance(py, outcome);
         if !matches!(next, Next::Await(_)) {
             self.end();
+        }
+        if !is_first_step {
+            self.dispatcher.stamps.forget();
         }
         next
     }
@@ -166,6 +180,7 @@ impl Call {
         }
         let outcome = match outcome {
             Err(error) if is_cancelled(py, &error) => {
+                self.dispatcher.stamps.cancelled();
                 if !self.abandoned.get() {
                     // Nobody asked for it: the handler let another Task's cancellation escape, or
                     // the server stops.
@@ -211,6 +226,9 @@ impl Call {
     /// The Task is at its end: it counts as running no more, and nothing keeps it alive.
     fn end(&self) {
         if !self.ended.replace(true) {
+            if let Some(context) = self.context.get() {
+                self.dispatcher.stamps.ended(context);
+            }
             let running = &self.dispatcher.core.running;
             running.set(running.get().saturating_sub(1));
         }
@@ -250,13 +268,17 @@ impl Dispatcher {
     ) -> Answer {
         match self.core.tasks.start(py, coroutine, call) {
             Started::Ended(call) => Answer::Ready(call.response.take()),
-            Started::Suspended(waiting, call) => match call.response.take() {
-                Some(response) => {
-                    call.tie(waiting);
-                    Answer::Ready(Some(response))
+            Started::Suspended(waiting, call) => {
+                call.context.set(Some(waiting.context()));
+                self.stamps.suspended(waiting.context());
+                match call.response.take() {
+                    Some(response) => {
+                        call.tie(waiting);
+                        Answer::Ready(Some(response))
+                    }
+                    None => Answer::Running(Running { call, task: Some(waiting) }),
                 }
-                None => Answer::Running(Running { call, task: Some(waiting) }),
-            },
+            }
             Started::Failed(call, error) => Answer::Ready(Some(call.fail(py, error))),
         }
     }

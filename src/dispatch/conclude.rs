@@ -59,11 +59,14 @@ impl Dispatcher {
         plan: &Plan,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<Given> {
+        self.stamps.ran();
         let result = outcome?;
         if is_coroutine(&result) {
             return Ok(Given::Coroutine(result.unbind()));
         }
-        self.encoder.reply(&result, plan.status).map(Given::Reply)
+        let reply = self.encoder.reply(&result, plan.status).map(Given::Reply);
+        self.stamps.serialized();
+        reply
     }
 
     /// Turns an outcome into what is left to do; never fails.

@@ -23,6 +23,7 @@ mod call;
 mod conclude;
 mod offload;
 mod routes;
+mod stamps;
 mod stream;
 
 use std::cell::Cell;
@@ -46,11 +47,13 @@ use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
 use crate::python::context;
 use crate::router::{Lookup, PathParams, Table};
+use crate::telemetry::RouteMeter;
 
 pub use answer::Answer;
 use conclude::Given;
-pub use offload::{Job, Offloader};
+pub use offload::{Job, OffloadMeter, Offloader};
 pub use routes::RouteTable;
+use stamps::Stamps;
 pub use stream::Sink;
 
 /// What the dispatcher needs of the Python side of the application.
@@ -73,6 +76,14 @@ pub struct AppFace {
     pub submit: Py<PyAny>,
 }
 
+/// Where the dispatcher counts, beside the lane's own meter.
+pub struct Counted {
+    /// The lane's routes; the first is for requests that meet none.
+    pub routes: Arc<[RouteMeter]>,
+    /// The process's thread pool.
+    pub offload: Arc<OffloadMeter>,
+}
+
 /// One lane's service: routes and plans of its own.
 pub struct Dispatcher {
     core: Rc<LaneCore>,
@@ -83,6 +94,7 @@ pub struct Dispatcher {
     offloader: Offloader,
     limit_body: u64,
     next_id: Cell<u64>,
+    stamps: Stamps,
 }
 
 impl Dispatcher {
@@ -97,7 +109,9 @@ impl Dispatcher {
         table: &Table,
         face: AppFace,
         limit_body: u64,
+        counted: Counted,
     ) -> PyResult<Self> {
+        let Counted { routes: meters, offload } = counted;
         Ok(Self {
             plans: routes
                 .iter()
@@ -105,9 +119,10 @@ impl Dispatcher {
                 .collect::<PyResult<_>>()?,
             table: table.clone(),
             encoder: Encoder::new(py)?,
-            offloader: Offloader::new(face.submit.clone_ref(py)),
+            offloader: Offloader::new(face.submit.clone_ref(py), offload),
             // Lanes number their requests without asking each other.
             next_id: Cell::new((core.index as u64) << 48),
+            stamps: Stamps::new(core.meter.clone(), meters, core.home.steps().clone()),
             core,
             face,
             limit_body,
@@ -130,13 +145,13 @@ impl Dispatcher {
     ) -> Answer {
         if let Some(index) = self.table.find_literal(&parts.method, parts.uri.path()) {
             let params = PathParams::default();
-            return self.serve(py, &self.plans[index], parts, &params, body, connection);
+            return self.serve(py, index, parts, &params, body, connection);
         }
         // The parameters are views of a path that must stay while the head moves.
         let uri = parts.uri.clone();
         match self.table.find(&parts.method, uri.path()) {
             Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
-                self.serve(py, &self.plans[value], parts, &params, body, connection)
+                self.serve(py, value, parts, &params, body, connection)
             }
             Lookup::NotFound => Answer::ready(problem(StatusCode::NOT_FOUND)),
             Lookup::OtherMethods(allow) => Answer::ready(other_method(&parts.method, &allow)),
@@ -147,12 +162,14 @@ impl Dispatcher {
     fn serve(
         self: &Rc<Self>,
         py: Python<'_>,
-        plan: &Rc<Plan>,
+        index: usize,
         parts: &mut Parts,
         params: &PathParams<'_, '_>,
         body: &mut Option<Incoming>,
         connection: &Rc<ConnectionInfo>,
     ) -> Answer {
+        let plan = &self.plans[index];
+        self.stamps.meets(index, self.next_id());
         let limit = plan.limit_body.unwrap_or(self.limit_body);
         if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {
             return Answer::ready(closing_problem(StatusCode::PAYLOAD_TOO_LARGE));
@@ -206,6 +223,9 @@ impl Dispatcher {
                 }
             }
         };
+        if !arguments.is_empty() {
+            self.stamps.prepared();
+        }
         in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
             Ok(Given::Reply(Reply::Plain(plain))) => Answer::Plain(Some(plain)),
             given => {
@@ -228,7 +248,7 @@ impl Dispatcher {
                 Peer::Unix => None,
             },
             path_params: OnceLock::new(),
-            id: self.next_id(),
+            id: self.next_id.get(),
         })
     }
 
@@ -325,6 +345,7 @@ impl Dispatcher {
     ) -> Answer {
         let this = self.clone();
         let plan = plan.clone();
+        let in_hand = self.stamps.in_hand();
         Answer::Later(Box::pin(async move {
             let bytes = match unread.read_all().await {
                 Ok(bytes) => bytes,
@@ -332,6 +353,7 @@ impl Dispatcher {
             };
             drop(unread);
             let answer = Python::attach(|py| {
+                this.stamps.resume(&in_hand);
                 if let Some(request) = &request {
                     request.get().keep_body(bytes.clone());
                 }
@@ -341,6 +363,7 @@ impl Dispatcher {
                         Answer::Ready(Some(this.rejected(py, &plan, &head, rejection)))
                     }
                 };
+                this.stamps.put_down();
                 after_python(py);
                 answer
             });
@@ -357,6 +380,9 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         arguments: Arguments,
     ) -> Answer {
+        if !plan.takes_nothing() {
+            self.stamps.prepared();
+        }
         match plan.mode {
             Mode::Inline => self.inline(py, plan, head, request, &arguments),
             Mode::Task => match call_handler(py, plan, &arguments) {
@@ -432,7 +458,9 @@ impl Service for DispatchService {
     ) -> Self::Future {
         Python::attach(|py| {
             let mut body = Some(body);
+            self.0.stamps.take_up(connection.timing());
             let answer = self.0.begin(py, head, &mut body, connection);
+            self.0.stamps.put_down();
             if let Some(unread) = body {
                 connection.leave(unread);
             }

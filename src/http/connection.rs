@@ -311,7 +311,16 @@ impl<S: Service> Future for ConnectionTask<S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.transport.begin_poll(cx);
-        this.transport.info.lane.gathering.note_poll();
+        this.transport.info.lane.meter().polls.add(1);
+        let polled = this.poll_states(cx);
+        this.transport.settle();
+        polled
+    }
+}
+
+impl<S: Service> ConnectionTask<S> {
+    fn poll_states(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self;
         match this.transport.info.lane.mode() {
             Mode::Serving => {}
             Mode::Draining if this.is_draining => {}
@@ -342,6 +351,7 @@ impl<S: Service> Drop for ConnectionTask<S> {
         let info = &self.transport.info;
         info.lane.gathering.release(&self.transport);
         info.give_up_body();
+        self.transport.settle_all();
         info.lane.forget(info.key.get());
     }
 }

@@ -33,6 +33,7 @@ use super::io::Transport;
 use super::limits::Taken;
 use super::outgoing::{Outgoing, Plain};
 use super::problem;
+use super::reckoning::Unsent;
 use super::request_body::declares_more_than;
 
 /// The service as hyper calls it.
@@ -134,6 +135,8 @@ pub(crate) struct Exchange {
     info: Rc<ConnectionInfo>,
     /// Whether the limit of requests in flight counts this one.
     is_counted: bool,
+    /// What the client is answered with, once that is known.
+    status: Option<StatusCode>,
     access: Option<Box<Access>>,
 }
 
@@ -153,9 +156,17 @@ impl Exchange {
                     || head.headers.contains_key(EXPECT)
                     || declares_more_than(body, MOST_DRAINED)),
         );
-        lane.counters.request_begins();
+        let meter = lane.meter();
+        meter.requests.add(1);
+        meter.in_flight.add(1);
+        if meter.is_on() {
+            let now = meter.clock.now();
+            // The lane could not have seen it before it looked, nor before the last answer.
+            let possible = meter.looked.get().max(info.written.get());
+            info.timing().begin(now, now.saturating_sub(possible));
+        }
         let access = lane.options().access_log.then(|| Access::start(head));
-        Self { info: Rc::clone(info), is_counted: false, access }
+        Self { info: Rc::clone(info), is_counted: false, status: None, access }
     }
 
     fn admit(&mut self) -> bool {
@@ -240,6 +251,7 @@ impl Exchange {
 
     fn begin_response(&mut self, status: StatusCode) {
         self.info.enter(Phase::Responding);
+        self.status = Some(status);
         if let Some(access) = &mut self.access {
             access.responds(status);
         }
@@ -261,7 +273,12 @@ impl Drop for Exchange {
             self.info.enter(Phase::Idle);
         }
         let lane = &self.info.lane;
-        lane.counters.request_ends();
+        lane.meter().in_flight.sub(1);
+        if lane.meter().is_on() {
+            let (stages, responded) = self.info.timing().finish();
+            let (route, status) = (self.info.timing().route(), self.status.map(|s| s.as_u16()));
+            lane.reckoning.end(Unsent { route, stages, responded, status });
+        }
         if self.is_counted {
             lane.limits().release_request();
         }

@@ -33,18 +33,11 @@ pub(crate) struct Gathering {
     held: RefCell<Vec<Rc<Transport>>>,
     /// When the first of them began to wait.
     since: Cell<Option<Instant>>,
-    /// Counts the polls of all connections, to tell whether there were any.
-    polls: Cell<u64>,
     is_running: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Gathering {
-    /// A connection is polled.
-    pub(crate) fn note_poll(&self) {
-        self.polls.set(self.polls.get().wrapping_add(1));
-    }
-
     /// Lets the answers of `transport` wait.
     pub(crate) fn hold(lane: &Rc<HttpLane>, transport: &Rc<Transport>) {
         let this = &lane.gathering;
@@ -130,13 +123,13 @@ async fn run(lane: Rc<HttpLane>) {
             return;
         }
         loop {
-            let seen = this.polls.get();
+            let seen = lane.meter().polls.get();
             // Comes back after all that is ready and a look at the sockets, then goes behind what
             // that has woken (the lane's turn), and behind what those wake (connections).
             tokio::task::yield_now().await;
             go_behind().await;
             go_behind().await;
-            if this.polls.get() == seen || this.is_overdue() {
+            if lane.meter().polls.get() == seen || this.is_overdue() {
                 break;
             }
         }

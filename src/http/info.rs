@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 
 use super::lane::HttpLane;
 use super::stream::Peer;
+use crate::telemetry::Timing;
 
 /// Where a connection stands. What may happen to it, and when its time is up, depends on this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,9 @@ pub struct ConnectionInfo {
     /// nobody read its chunks or its large body, or it ended in trailers (hyper takes a bare LF
     /// behind the last chunk for their start, and what follows for more of them).
     pub(super) loses_step: Cell<bool>,
+    timing: Rc<Timing>,
+    /// When the last byte of the last answer went out, in the clock's ticks.
+    pub(super) written: Cell<u64>,
     /// The body of the request of that number, which nobody reads and which is about to end.
     leftover: RefCell<Option<(u64, Incoming)>>,
 }
@@ -108,6 +112,8 @@ impl ConnectionInfo {
             body_done: Cell::new(true),
             is_http10: Cell::new(false),
             loses_step: Cell::new(false),
+            timing: Rc::default(),
+            written: Cell::new(0),
             leftover: RefCell::default(),
         }
     }
@@ -128,6 +134,12 @@ impl ConnectionInfo {
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Where the request in flight stands.
+    #[must_use]
+    pub fn timing(&self) -> &Rc<Timing> {
+        &self.timing
     }
 
     /// The lane that the connection lives on.

@@ -28,6 +28,7 @@ use tokio::io::ReadBuf;
 
 use super::check;
 use super::info::{ConnectionInfo, Phase};
+use super::reckoning::Unsent;
 use super::stream::Stream;
 
 /// What is written beyond this goes to the socket directly, uncopied.
@@ -75,6 +76,8 @@ pub(crate) struct Transport {
     waiting: Cell<bool>,
     /// What waited did not go out at once: it is not to wait again.
     overdue: Cell<bool>,
+    /// Requests whose answers are not all with the system yet.
+    unsent: RefCell<Vec<Unsent>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -97,6 +100,7 @@ impl Transport {
             shut: Cell::new(false),
             waiting: Cell::new(false),
             overdue: Cell::new(false),
+            unsent: RefCell::default(),
             waker: RefCell::new(None),
         }
     }
@@ -182,8 +186,7 @@ impl Transport {
         if read == 0 {
             self.read_ended.set(true);
         }
-        let received = &self.info.lane.counters.bytes_received;
-        received.set(received.get() + read as u64);
+        self.info.lane.meter().bytes_received.add(read as u64);
     }
 
     fn poll_read(
@@ -375,6 +378,32 @@ impl Transport {
         wire.out.clear();
         self.overdue.set(false);
         self.info.lane.return_buffer(&mut wire.out);
+        let mut unsent = self.unsent.borrow_mut();
+        if !unsent.is_empty() {
+            self.info.lane.reckoning.settle(&mut unsent, &self.info);
+        }
+    }
+
+    /// The connection's task has done what it can for now: requests that ended are recorded, or
+    /// wait for the last of their bytes to go out.
+    pub(crate) fn settle(&self) {
+        let reckoning = &self.info.lane.reckoning;
+        if reckoning.is_empty() {
+            return;
+        }
+        let mut unsent = self.unsent.borrow_mut();
+        reckoning.move_to(&mut unsent);
+        if self.wire.borrow().out.is_empty() {
+            reckoning.settle(&mut unsent, &self.info);
+        }
+    }
+
+    /// The connection ends: nothing more goes out.
+    pub(crate) fn settle_all(&self) {
+        let reckoning = &self.info.lane.reckoning;
+        let mut unsent = self.unsent.borrow_mut();
+        reckoning.move_to(&mut unsent);
+        reckoning.settle(&mut unsent, &self.info);
     }
 
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -389,9 +418,8 @@ impl Transport {
             Poll::Ready(Ok(written)) => {
                 self.write_progress.set(lane.clock.now());
                 self.write_blocked.set(false);
-                let sent = &lane.counters.bytes_sent;
-                sent.set(sent.get() + *written as u64);
-                lane.counters.sends.set(lane.counters.sends.get() + 1);
+                lane.meter().bytes_sent.add(*written as u64);
+                lane.meter().sends.add(1);
             }
             Poll::Ready(Err(_)) => {}
         }

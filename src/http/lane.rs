@@ -27,13 +27,14 @@ use super::Service;
 use super::accept::Accepted;
 use super::clock::Clock;
 use super::connection::ConnectionTask;
-use super::counters::{Counters, LaneCounters};
 use super::gather::Gathering;
 use super::info::{ConnectionInfo, NEVER, Order};
 use super::io::{Transport, Window};
 use super::limits::{Limits, LoadTicket};
+use super::reckoning::Reckoning;
 use super::sweep::{self, Registry, Ticks};
 use crate::config::HttpOptions;
+use crate::telemetry::{LaneMeter, RouteMeter};
 
 /// What one read takes at most.
 const SCRATCH: usize = 64 * 1024;
@@ -58,7 +59,7 @@ pub(crate) enum Mode {
 
 /// The connections of one lane.
 pub struct HttpLane {
-    id: usize,
+    meter: Arc<LaneMeter>,
     options: Rc<HttpOptions>,
     limits: Arc<Limits>,
     load: Arc<AtomicUsize>,
@@ -72,7 +73,7 @@ pub struct HttpLane {
     pub(super) gathering: Gathering,
     pub(super) clock: Clock,
     pub(super) ticks: Ticks,
-    pub(super) counters: Counters,
+    pub(super) reckoning: Reckoning,
     /// How many connections have HTTP state, and its buffers.
     pub(super) awake: Cell<usize>,
     pub(super) scratch: RefCell<Box<[u8]>>,
@@ -85,16 +86,22 @@ pub struct HttpLane {
 impl std::fmt::Debug for HttpLane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpLane")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("mode", &self.mode)
             .finish_non_exhaustive()
     }
 }
 
 impl HttpLane {
-    /// A lane without connections.
+    /// A lane without connections, whose requests are counted in `routes`: the first is for those
+    /// that meet none.
     #[must_use]
-    pub fn new(id: usize, options: Rc<HttpOptions>, limits: Arc<Limits>) -> Rc<Self> {
+    pub fn new(
+        meter: Arc<LaneMeter>,
+        routes: Arc<[RouteMeter]>,
+        options: Rc<HttpOptions>,
+        limits: Arc<Limits>,
+    ) -> Rc<Self> {
         let clock = Clock::resolving(options.shortest_timeout());
         let horizon = clock.ticks(options.shortest_timeout());
         let ticks = Ticks {
@@ -109,8 +116,9 @@ impl HttpLane {
         let protocol = protocol(&options);
         let mut last_words = protocol.clone();
         last_words.keep_alive(false);
+        let reckoning = Reckoning::new(meter.clone(), routes);
         Rc::new(Self {
-            id,
+            meter,
             options,
             limits,
             load: Arc::new(AtomicUsize::new(0)),
@@ -124,7 +132,7 @@ impl HttpLane {
             gathering: Gathering::default(),
             clock,
             ticks,
-            counters: Counters::default(),
+            reckoning,
             awake: Cell::new(0),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             window: Cell::new(Window::default()),
@@ -136,7 +144,7 @@ impl HttpLane {
     /// The lane's number.
     #[must_use]
     pub fn id(&self) -> usize {
-        self.id
+        self.meter.index
     }
 
     /// The options it was made with.
@@ -152,10 +160,10 @@ impl HttpLane {
         &self.load
     }
 
-    /// The counters as they stand.
+    /// What is counted of the lane.
     #[must_use]
-    pub fn counters(&self) -> LaneCounters {
-        self.counters.snapshot(self.open())
+    pub fn meter(&self) -> &Arc<LaneMeter> {
+        &self.meter
     }
 
     /// How many connections are open.
@@ -188,8 +196,7 @@ impl HttpLane {
                 Err(_) => return,
             }
         };
-        let received = &self.counters.bytes_received;
-        received.set(received.get() + prefix.len() as u64);
+        self.meter.bytes_received.add(prefix.len() as u64);
         let stream = match socket.register() {
             Ok(stream) => stream,
             Err(error) => {
@@ -197,8 +204,8 @@ impl HttpLane {
                 return;
             }
         };
-        let connections = &self.counters.connections;
-        connections.set(connections.get() + 1);
+        self.meter.connections.add(1);
+        self.meter.open.add(1);
         let id = self.next_connection.replace(self.next_connection.get() + 1);
         let info = Rc::new(ConnectionInfo::new(id, peer, Rc::clone(self)));
         let transport = Rc::new(Transport::new(info, stream, prefix));
@@ -282,6 +289,9 @@ impl HttpLane {
     /// A connection's task has ended.
     pub(super) fn forget(&self, key: usize) {
         let removed = self.registry.borrow_mut().remove(key);
+        if removed.is_some() {
+            self.meter.open.sub(1);
+        }
         drop(removed);
         if self.open() == 0 {
             self.gathering.wake();

@@ -169,7 +169,7 @@ pub(crate) async fn run(lane: Rc<HttpLane>) {
         tokio::time::sleep(lane.clock.tick()).await;
         let now = lane.clock.advance();
         let timeouts = lane.registry.borrow_mut().sweep(now, &lane.ticks);
-        let total = &lane.counters.timeouts;
+        let total = &lane.meter().timeouts;
         total.set(total.get() + timeouts);
     }
 }

@@ -22,6 +22,7 @@ use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
 use crate::python::unique::is_alone;
+use crate::telemetry::Steps;
 
 /// A callback that the loop will call.
 #[pyclass(frozen, subclass, weakref, module = "treadle._treadle")]
@@ -127,7 +128,7 @@ impl Handle {
     ///
     /// # Errors
     /// What ends the loop.
-    pub(super) fn run_queued(py: Python<'_>, handle: Py<Self>) -> PyResult<()> {
+    pub(super) fn run_queued(py: Python<'_>, handle: Py<Self>, steps: &Steps) -> PyResult<()> {
         if !is_alone(py, &handle) {
             return Self::_run(handle.bind(py));
         }
@@ -144,7 +145,11 @@ impl Handle {
         let (Some(call), Some(place)) = (call, place) else {
             return Ok(());
         };
+        let step = steps.enter(place.context.as_ptr().addr());
         let outcome = call_in(place.context.bind(py), call.callback.bind(py), call.args.bind(py));
+        if let Some(step) = step {
+            steps.leave(step);
+        }
         match outcome {
             Err(error) if !ends_loop(py, &error) => {
                 let event_loop = place.event_loop.clone_ref(py);

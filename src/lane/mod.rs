@@ -59,6 +59,8 @@ pub use crate::bridge::LaneHandle;
 use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
+use crate::python::ticks;
+use crate::telemetry::{Clock, LaneMeter, enroll};
 
 pub use bare::spawn_bare;
 pub use handle::{Handle, RemoteHandle, TimerHandle};
@@ -75,6 +77,7 @@ pub struct Lane {
     home: Mutex<Option<Arc<LaneBound<Rc<Home>>>>>,
     /// The way in from other threads.
     mailbox: Arc<Mailbox>,
+    meter: Arc<LaneMeter>,
 }
 
 /// The part of a lane that belongs to its thread.
@@ -86,17 +89,21 @@ struct Local {
 }
 
 impl Local {
-    fn new(mailbox: &Arc<Mailbox>) -> PyResult<Self> {
+    fn new(mailbox: &Arc<Mailbox>, meter: &Arc<LaneMeter>) -> PyResult<Self> {
         let (going, coming) = (mailbox.clone(), mailbox.clone());
+        let (leaving, returning) = (meter.clone(), meter.clone());
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || {
                 if !going.before_sleep() {
+                    leaving.parks();
                     on_park();
                 }
             })
             .on_thread_unpark(move || {
+                returning.wakes();
                 on_unpark();
+                returning.attached();
                 coming.after_sleep();
             })
             .build_local(LocalOptions::default())?;
@@ -129,6 +136,8 @@ pub struct LaneCore {
     pub home: Rc<Home>,
     /// Handler Tasks that have not ended.
     pub running: Cell<usize>,
+    /// What is counted of the lane.
+    pub meter: Arc<LaneMeter>,
 }
 
 impl LaneCore {
@@ -150,7 +159,7 @@ impl Lane {
         {
             return Ok(local.clone());
         }
-        let fresh = Arc::new(LaneBound::new(Local::new(&self.mailbox)?));
+        let fresh = Arc::new(LaneBound::new(Local::new(&self.mailbox, &self.meter)?));
         let former = self.local().replace(fresh.clone());
         drop(former);
         Ok(fresh)
@@ -170,6 +179,11 @@ impl Lane {
     /// The lane as other threads reach it.
     pub fn handle(&self) -> LaneHandle {
         LaneHandle::new(self.mailbox.clone())
+    }
+
+    /// What is counted of the lane.
+    pub fn meter(&self) -> &Arc<LaneMeter> {
+        &self.meter
     }
 
     /// The core, on the lane's thread while its loop runs.
@@ -199,7 +213,9 @@ impl Lane {
     #[new]
     fn new(index: usize) -> Self {
         let mailbox = Mailbox::new(format!("lane {index}"));
-        Self { index, local: Mutex::new(None), home: Mutex::new(None), mailbox }
+        let meter = Arc::new(LaneMeter::new(index, Clock::of_process(ticks::source)));
+        enroll(&meter);
+        Self { index, local: Mutex::new(None), home: Mutex::new(None), mailbox, meter }
     }
 
     /// Position in the pool, from 0.
@@ -215,10 +231,17 @@ impl Lane {
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let tasks = Rc::new(TaskFactory::new(event_loop)?);
+        let tasks = Rc::new(TaskFactory::new(event_loop, Some(self.meter.clone()))?);
         let home = self.home_here();
         let _at_home = home.enter(py, tasks.clone())?;
-        let core = Rc::new(LaneCore { index: self.index, tasks, home, running: Cell::new(0) });
+        let core = Rc::new(LaneCore {
+            index: self.index,
+            tasks,
+            home,
+            running: Cell::new(0),
+            meter: self.meter.clone(),
+        });
+        self.meter.arrives(get_ident(py)?);
         local.core.replace(Some(core.clone()));
         let outcome = match &*runtime {
             None => Err(closing(self.index)),
@@ -227,6 +250,7 @@ impl Lane {
                 runtime.block_on(turn::run(event_loop, core))
             }
         };
+        self.meter.goes();
         handle::forget_spares();
         local.core.replace(None);
         let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
@@ -271,6 +295,11 @@ fn shut_down(runtime: Option<LocalRuntime>) {
     if let Some(runtime) = runtime {
         runtime.shutdown_background();
     }
+}
+
+/// `threading.get_ident()`, by which Python knows its threads.
+fn get_ident(py: Python<'_>) -> PyResult<u64> {
+    py.import("threading")?.call_method0("get_ident")?.extract()
 }
 
 fn closing(index: usize) -> PyErr {

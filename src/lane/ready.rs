@@ -9,13 +9,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::handle::{Handle, RemoteHandle};
+use crate::telemetry::LaneMeter;
 
 /// A callback that waits.
 pub(super) enum Entry {
@@ -37,6 +38,8 @@ pub(super) struct Ready {
     scheduled: AtomicBool,
     /// The turn's task, while the loop runs.
     waker: Mutex<Option<Waker>>,
+    /// The lane's, once the loop ran: told when a turn is called for.
+    meter: OnceLock<Arc<LaneMeter>>,
 }
 
 impl Ready {
@@ -78,12 +81,21 @@ impl Ready {
     /// Has a turn run; from any thread.
     pub(super) fn wake(&self) {
         if !self.scheduled.load(Ordering::Relaxed) && !self.scheduled.swap(true, Ordering::AcqRel) {
+            if let Some(meter) = self.meter.get() {
+                meter.calls_turn();
+            }
             // Not under the lock: waking another thread is a system call.
             let waker = self.waker().clone();
             if let Some(waker) = waker {
                 waker.wake();
             }
         }
+    }
+
+    /// Has the lane's meter told of turns.
+    pub(super) fn count_for(&self, meter: &Arc<LaneMeter>) {
+        // A loop has one lane for life.
+        let _ = self.meter.set(meter.clone());
     }
 
     /// The turn begins; `waker` wakes the next.

@@ -15,6 +15,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::alarm;
 use super::handle::TimerHandle;
 use super::ready::Entry;
 
@@ -175,17 +176,19 @@ impl Timers {
         }
     }
 
-    /// Takes the callbacks of the timers that are due at loop time `now`.
-    pub(super) fn take_due(&self, py: Python<'_>, now: impl FnOnce() -> f64) -> Vec<Entry> {
+    /// Takes the callbacks of the timers that are due, and tells how late each is, in seconds.
+    pub(super) fn take_due(&self, py: Python<'_>, late: impl Fn(f64)) -> Vec<Entry> {
         let mut due = Vec::new();
         {
             let mut heap = self.heap();
             if heap.timers.is_empty() {
                 return Vec::new();
             }
-            let now = now();
+            let now = alarm::now();
             while heap.timers.peek().is_some_and(|first| is_due(first.when, now)) {
-                due.extend(heap.timers.pop());
+                let timer = heap.timers.pop();
+                timer.iter().for_each(|timer| late(now - timer.when));
+                due.extend(timer);
             }
         }
         due.into_iter()

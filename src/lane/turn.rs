@@ -18,12 +18,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::LaneCore;
-use super::alarm::{self, Alarm};
+use super::alarm::Alarm;
 use super::handle::{Handle, RemoteHandle};
 use super::loop_core::LoopCore;
 use super::ready::Entry;
 use crate::bridge::was_answered;
 use crate::python::fd::{Watched, watch_owned};
+use crate::telemetry::Steps;
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
 /// come to their turn: looking at them costs more than most callbacks do.
@@ -34,6 +35,7 @@ const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 
 /// Drives `event_loop` until it is stopped.
 pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) -> PyResult<()> {
+    event_loop.get().ready.count_for(&core.meter);
     let driver = LoopDriver {
         event_loop: event_loop.clone().unbind(),
         core,
@@ -64,6 +66,8 @@ struct LoopDriver {
 impl LoopDriver {
     /// One turn. `Ready` when the loop was stopped or a callback raised what must end it.
     fn turn(&mut self, py: Python<'_>, cx: &mut Context<'_>) -> PyResult<Poll<()>> {
+        let meter = self.core.meter.clone();
+        let stamp = meter.clock.now();
         let event_loop = self.event_loop.clone_ref(py);
         let event_loop = event_loop.bind(py);
         let core = event_loop.get();
@@ -75,7 +79,7 @@ impl LoopDriver {
         if self.fd_pending {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
         }
-        let due = core.timers.take_due(py, alarm::now);
+        let due = core.timers.take_due(py, |late| meter.timer_ran_late(late));
         if !due.is_empty() {
             core.ready.extend(due.into_iter());
         }
@@ -84,12 +88,16 @@ impl LoopDriver {
             let went_on = self.core.home.open_mail(py);
             // Callbacks that these add wait for the next round.
             core.ready.take(&mut self.batch);
+            if round == 1 {
+                meter.turn_begins(stamp, self.batch.len());
+            }
+            meter.callbacks.add(self.batch.len() as u64);
             if self.batch.is_empty() && !went_on {
                 break;
             }
             while let Some(entry) = self.batch.pop_front() {
                 // A handler's `sys.exit()` is one failed request: the turn goes on.
-                if let Err(error) = run_entry(event_loop, entry)
+                if let Err(error) = run_entry(event_loop, entry, self.core.home.steps())
                     && !was_answered(&error, py)
                 {
                     core.ready.put_back(std::mem::take(&mut self.batch));
@@ -102,6 +110,7 @@ impl LoopDriver {
             }
         }
         core.turn_end.call(py);
+        meter.turn_ends(stamp);
         if core.is_stopping() {
             return Ok(Poll::Ready(()));
         }
@@ -118,10 +127,10 @@ impl LoopDriver {
 }
 
 /// Calls one callback. What it raises is reported, unless it ends the loop.
-fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry) -> PyResult<()> {
+fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry, steps: &Steps) -> PyResult<()> {
     let py = event_loop.py();
     match entry {
-        Entry::Once(handle) => Handle::run_queued(py, handle),
+        Entry::Once(handle) => Handle::run_queued(py, handle, steps),
         Entry::Remote(handle) => RemoteHandle::run_queued(handle.bind(py)),
         Entry::Native(handle) => Handle::_run(handle.bind(py)),
         Entry::Foreign(handle) => {

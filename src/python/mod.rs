@@ -13,6 +13,7 @@
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again;
 //! * [`fd`] takes over a file descriptor handed in from Python;
+//! * [`ticks`] reads the processor's time stamp counter;
 //! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
@@ -26,4 +27,5 @@ pub mod lane_bound;
 pub mod park;
 pub mod socket;
 pub mod task_layout;
+pub mod ticks;
 pub mod unique;

@@ -17,6 +17,7 @@
 mod acceptor;
 mod log;
 mod options;
+mod stats;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,18 +27,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::bridge::into_awaitable;
-use crate::dispatch::{AppFace, DispatchService, Dispatcher, RouteTable};
+use crate::dispatch::{AppFace, Counted, DispatchService, Dispatcher, RouteTable};
 use crate::http::{Accepted, HttpLane, StopHandle, StopSignal, accept_loop, stop_signal};
 use crate::lane::{Lane, LaneCore};
 use crate::python::lane_bound::LaneBound;
+use crate::telemetry::{LaneMeter, RouteMeter};
 
 pub use acceptor::Acceptor;
 pub use log::install as install_logging;
 pub use options::HttpConfig;
+pub use stats::{Meter, meters};
 
 /// How a lane is reached by the acceptor.
 pub(crate) struct Link {
@@ -53,6 +57,9 @@ pub struct LaneServer {
     stop: StopHandle,
     stopped: StopSignal,
     config: HttpConfig,
+    meter: Arc<LaneMeter>,
+    /// The first is for requests that met no route.
+    routes: Arc<[RouteMeter]>,
 }
 
 struct Inner {
@@ -109,8 +116,16 @@ impl LaneServer {
         };
         let options = Rc::new(config.http.clone());
         let limit_body = options.max_body;
-        let http = HttpLane::new(core.index, options, config.limits.clone());
-        let dispatcher = Dispatcher::new(py, core.clone(), &routes, &table, face, limit_body)?;
+        let meter = lane.meter().clone();
+        if !config.telemetry {
+            meter.turn_off();
+        }
+        let meters: Arc<[RouteMeter]> = (0..=routes.len()).map(|_| RouteMeter::default()).collect();
+        let limits = config.limits.clone();
+        let http = HttpLane::new(meter.clone(), meters.clone(), options, limits);
+        let counted = Counted { routes: meters.clone(), offload: config.offload.clone() };
+        let dispatcher =
+            Dispatcher::new(py, core.clone(), &routes, &table, face, limit_body, counted)?;
         let service = Rc::new(DispatchService(Rc::new(dispatcher)));
         let (sender, mut inbox) = mpsc::unbounded_channel();
         let link = Link { inbox: sender, load: http.load().clone() };
@@ -132,6 +147,8 @@ impl LaneServer {
             stop,
             stopped,
             config: config.clone(),
+            meter,
+            routes: meters,
         })
     }
 
@@ -193,6 +210,18 @@ impl LaneServer {
     #[getter]
     fn running(&self) -> PyResult<usize> {
         Ok(self.inner()?.core.running.get())
+    }
+
+    /// What is counted of the lane; any thread may ask.
+    #[getter]
+    fn meter(&self) -> Meter {
+        Meter::of(&self.meter)
+    }
+
+    /// What is counted of the routes that had a request: their numbers, from 1 in the order of the
+    /// table, 0 for requests that met none, and a dict each; any thread may ask.
+    fn route_stats<'py>(&self, py: Python<'py>) -> PyResult<Vec<(usize, Bound<'py, PyDict>)>> {
+        stats::routes(py, &self.routes)
     }
 
     /// Open connections now.

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use socket2::{Domain, Socket};
 
 use crate::config::HttpOptions;
+use crate::dispatch::OffloadMeter;
 use crate::http::{Limits, Listener};
 use crate::python::fd::adopt;
 
@@ -22,6 +23,8 @@ const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub struct HttpConfig {
     pub(super) http: HttpOptions,
     pub(super) limits: Arc<Limits>,
+    pub(super) offload: Arc<OffloadMeter>,
+    pub(super) telemetry: bool,
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Option<Duration>> {
@@ -36,7 +39,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Option<Duration>> {
 impl HttpConfig {
     /// Durations in seconds, sizes in bytes; 0 is no limit.
     #[new]
-    #[pyo3(signature = (*, limit_body, limit_connections, limit_concurrency, timeout_header, timeout_keep_alive, timeout_request, access_log))]
+    #[pyo3(signature = (*, limit_body, limit_connections, limit_concurrency, timeout_header, timeout_keep_alive, timeout_request, access_log, telemetry=true))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         limit_body: u64,
@@ -46,6 +49,7 @@ impl HttpConfig {
         timeout_keep_alive: f64,
         timeout_request: f64,
         access_log: bool,
+        telemetry: bool,
     ) -> PyResult<Self> {
         let limit = |value: usize| (value > 0).then_some(value);
         let http = HttpOptions {
@@ -61,7 +65,12 @@ impl HttpConfig {
             ..HttpOptions::default()
         };
         let limits = Limits::new(&http);
-        Ok(Self { http, limits })
+        Ok(Self { http, limits, offload: Arc::default(), telemetry })
+    }
+
+    /// Offloaded calls that wait for a thread, and those that run.
+    fn offload(&self) -> (u64, u64) {
+        self.offload.read()
     }
 }
 

@@ -22,7 +22,7 @@ class Worker:
 
     def __init__(self, group: Group, index: int, pid: int) -> None:
         self.says = stats(pid, lanes=(lane(0), lane(1)), routes=(route("/a"),))
-        self.collector = Collector(group, worker=index, lanes=2, source=lambda: self.says)
+        self.collector = Collector(lambda: self.says, group, worker=index, lanes=2)
         self._binding = bind_unix(group.path(index), 8, private=True)
         self._service = Service()
         self._service.add(self._binding.sockets[0], self.collector.own, metrics=False)
@@ -60,7 +60,7 @@ def requests(told: Stats) -> int:
 
 
 def test_without_other_workers_the_whole_is_this_process() -> None:
-    assert Collector(source=stats).read() == stats()
+    assert Collector(stats).read() == stats()
 
 
 def test_any_worker_tells_the_whole(start: Start) -> None:

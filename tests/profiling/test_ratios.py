@@ -20,14 +20,17 @@ def test_the_table_asks_what_was_promised() -> None:
     assert asked == {
         "async-to-sync": 0.97,
         "sync-to-hyper": 0.95,
-        "sleep0-to-sync": 0.75,
+        "sleep0-to-sync": 0.90,
         "sync-to-turboapi": 1.5,
         "async-to-turboapi": 1.8,
         "sleep0-to-turboapi": 2.5,
         "async-to-granian": 1.8,
         "async-to-fastapi": 11.0,
         "pipelined-sync-to-hyper": 0.6,
-        "pipelined-async-to-sync": 0.55,
+        "pipelined-async-to-sync": 0.75,
+        "pipelined-sleep0-to-sync": 0.45,
+        "sync-telemetry": 0.98,
+        "async-telemetry": 0.98,
         "items-to-plain": 0.8,
     }
     assert (LANES.at_least, MEMORY.at_most, STARTUP.at_most) == (1.9, 10.0, 150.0)
@@ -46,6 +49,17 @@ def test_a_pair_is_judged_by_the_median_of_its_rounds(make_sample: MakeSample) -
     assert verdict.measured == pytest.approx(0.97)
     assert verdict.reached
     assert len(verdict.rounds) == 3
+
+
+def test_the_cost_of_telemetry_is_judged_by_cpu(make_sample: MakeSample) -> None:
+    samples = [
+        make_sample("treadle 3.14t", "/sync", 50.0, cpu_us=5.05, row="sync-telemetry"),
+        make_sample("treadle-untimed 3.14t", "/sync", 100.0, cpu_us=5.0, row="sync-telemetry"),
+    ]
+    verdict = row("sync-telemetry").judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.measured == pytest.approx(5.0 / 5.05)
+    assert verdict.reached
 
 
 def test_what_was_measured_for_another_row_is_not_mixed_in(make_sample: MakeSample) -> None:

@@ -29,6 +29,7 @@ def test_a_pair_needs_both_of_its_servers() -> None:
         "async-to-sync",
         "sleep0-to-sync",
         "pipelined-async-to-sync",
+        "pipelined-sleep0-to-sync",
         "items-to-plain",
     }
 

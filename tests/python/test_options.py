@@ -50,6 +50,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "grace": 10.0,
         "log_level": "info",
         "access_log": False,
+        "telemetry": True,
         "require_free_threading": False,
         "metrics": False,
         "stats_socket": False,

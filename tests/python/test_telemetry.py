@@ -61,3 +61,16 @@ def test_processes_are_added_up_under_the_name_of_the_first() -> None:
 
 def test_one_alone_is_what_it_was() -> None:
     assert merge(stats()) == stats()
+
+
+def test_buckets_of_two_measures_of_the_clock_are_the_same() -> None:
+    def told(by: float, *counts: int) -> Distribution:
+        bounds = (0.001 * by, 0.001004 * by, 0.1 * by)
+        buckets = tuple((b, c) for b, c in zip(bounds, counts, strict=True) if c)
+        return Distribution(count=sum(counts), sum=1.0, min=0.001, max=0.2, buckets=buckets)
+
+    for by in (0.9995, 1.0, 1.0005):
+        later, earlier = told(1.0, 5, 7, 9), told(by, 2, 0, 9)
+        assert [count for _, count in (later - earlier).buckets] == [3, 7]
+        assert [count for _, count in (later + earlier).buckets] == [7, 7, 18]
+        assert [count for _, count in (later - told(by, 0, 7, 0)).buckets] == [5, 9]

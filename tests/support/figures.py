@@ -56,6 +56,7 @@ def stats(pid: int = 1, **changes: Any) -> Stats:
         "pid": pid,
         "version": "0.1.0",
         "python": "CPython 3.14.7",
+        "free_threaded": True,
         "gil": False,
         "time": 1_790_000_000.0,
         "uptime": 60.0,

@@ -24,19 +24,13 @@ from typing import Any
 
 import msgspec
 
-from treadle import telemetry
 from treadle.monitor import wire
 from treadle.telemetry import LaneStats, OffloadStats, RouteStats, Stats, merge
 
-__all__ = ["Collector", "Group", "local"]
+__all__ = ["Collector", "Group"]
 
 PATIENCE = 1.0
 """Seconds that the other workers have for their answers, all together."""
-
-
-def local() -> Stats:
-    """The statistics of this process."""
-    return telemetry.read()
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +47,15 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Collector:
-    """Reads this process's statistics, and those of the other workers of `group`."""
+    """Reads this process's statistics from `source`, and those of the other workers of `group`."""
 
     def __init__(
         self,
+        source: Callable[[], Stats],
         group: Group | None = None,
         *,
         worker: int = 0,
         lanes: int = 1,
-        source: Callable[[], Stats] = local,
     ) -> None:
         self._group = group
         self._worker = worker

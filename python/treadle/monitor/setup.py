@@ -46,6 +46,7 @@ class Monitor:
     """
 
     def __init__(self, app: App, options: Options) -> None:
+        self._app = app
         self._options = options
         self._collector: Collector | None = None
         self._service: Service | None = None
@@ -53,7 +54,7 @@ class Monitor:
         self.table: RouteTable | None = None
         """The app's routes and that of the metrics; None where the app's are all."""
         with ExitStack() as opened:
-            self.metrics = self._open_metrics(app, opened)
+            self.metrics = self._open_metrics(opened)
             self.stats = self._open_stats(opened)
             self._group = self._form_group(opened)
             self._opened = opened.pop_all()
@@ -81,7 +82,9 @@ class Monitor:
 
     def start(self, worker: int = 0) -> None:
         """Begins to answer, from a thread of its own."""
-        collector = Collector(self._group, worker=worker, lanes=self._options.lanes)
+        collector = Collector(
+            self._app.stats, self._group, worker=worker, lanes=self._options.lanes
+        )
         self._collector = collector
         service = Service()
         for binding, metrics in ((self.metrics, True), (self.stats, True)):
@@ -117,7 +120,7 @@ class Monitor:
 
     # -- before --
 
-    def _open_metrics(self, app: App, opened: ExitStack) -> Binding | None:
+    def _open_metrics(self, opened: ExitStack) -> Binding | None:
         wanted = self._options.metrics
         if wanted is False:
             return None
@@ -128,11 +131,11 @@ class Monitor:
         except prometheus.Missing as missing:
             raise OptionError(str(missing)) from None
         if wanted is True:
-            self.table = self._with_metrics(app)
+            self.table = self._with_metrics()
             return None
         return opened.enter_context(bind_tcp(*wanted, _BACKLOG))
 
-    def _with_metrics(self, app: App) -> RouteTable:
+    def _with_metrics(self) -> RouteTable:
         def metrics(request: Request) -> Response:
             from treadle.monitor.prometheus import exposition
 
@@ -142,7 +145,7 @@ class Monitor:
             return Response(body, headers={"Content-Type": kind, "Cache-Control": "no-store"})
 
         table = RouteTable()
-        for route in app._table.routes():
+        for route in self._app._table.routes():
             table.add(route)
         # Reading and spelling take longer than a lane should be held up.
         declared = Declared(PATH, ("GET",), metrics, {"offload": True}, {})

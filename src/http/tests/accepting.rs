@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::HttpOptions;
 use crate::http::tests::support::{
-    Server, count_responses, echo, hanging, header, status, until, within,
+    Server, count_responses, echo, hanging, header, meter, routes, status, until, within,
 };
 use crate::http::{Accepted, HttpLane, Limits, Listener, Service, accept_loop, stop_signal};
 
@@ -71,7 +71,7 @@ async fn a_unix_socket_is_served_as_well() {
     let listener = UnixListener::bind(&path).expect("a free path");
     let options = HttpOptions::default();
     let limits = Limits::new(&options);
-    let lane = HttpLane::new(3, Rc::new(options), Arc::clone(&limits));
+    let lane = HttpLane::new(meter(3), routes(), Rc::new(options), Arc::clone(&limits));
     let (stop, signal) = stop_signal();
     let service = Rc::new(Name);
     let home = Rc::clone(&lane);
@@ -112,7 +112,7 @@ impl Service for Name {
 async fn connections_may_be_accepted_on_another_thread() {
     let options = HttpOptions::default();
     let limits = Limits::new(&options);
-    let lane = HttpLane::new(0, Rc::new(options), Arc::clone(&limits));
+    let lane = HttpLane::new(meter(0), routes(), Rc::new(options), Arc::clone(&limits));
     let load = Arc::clone(lane.load());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");

@@ -22,8 +22,9 @@ async fn keep_alive_serves_one_request_after_the_other() {
         assert!(header(&head, "date").is_some());
         assert_eq!(body, format!("GET {path} "));
     }
-    let counters = server.lane.counters();
-    assert_eq!((counters.connections, counters.requests, counters.in_flight), (1, 3, 0));
+    let meter = server.lane.meter();
+    let counted = (meter.connections.get(), meter.requests.get(), meter.in_flight.get());
+    assert_eq!(counted, (1, 3, 0));
 }
 
 #[tokio::test(flavor = "local")]

@@ -52,7 +52,7 @@ async fn answers_that_come_one_after_the_other_are_sent_together() {
     for _ in 0..5 {
         assert_eq!(client.response().await.1, "soon");
     }
-    assert_eq!(server.lane.counters().sends, 1);
+    assert_eq!(server.lane.meter().sends.get(), 1);
 }
 
 #[tokio::test(flavor = "local")]
@@ -67,7 +67,7 @@ async fn an_answer_does_not_wait_for_a_slower_request() {
             client.response().await;
             // Generous: the bound is a millisecond, the machine may be busy.
             assert!(sent.elapsed() < Duration::from_millis(500), "{slow}");
-            assert_eq!(server.lane.counters().in_flight, 1);
+            assert_eq!(server.lane.meter().in_flight.get(), 1);
         }
     }
 }
@@ -77,7 +77,7 @@ async fn an_answer_waits_for_no_other_connection() {
     let server = start();
     let mut busy = server.connect().await;
     busy.send(get("/busy")).await;
-    until(|| server.lane.counters().in_flight == 1).await;
+    until(|| server.lane.meter().in_flight.get() == 1).await;
     let mut client = server.connect().await;
     let sent = Instant::now();
     client.send(get("/soon") + &get("/never")).await;
@@ -118,7 +118,7 @@ async fn a_connection_that_ends_sends_what_it_holds() {
     let mut client = server.connect().await;
     client.send(get("/soon") + &get("/busy")).await;
     // Both are in flight or answered; the drain is over when the connection is gone.
-    until(|| server.lane.counters().requests == 2).await;
+    until(|| server.lane.meter().requests.get() == 2).await;
     server.lane.abort_all();
     assert_eq!(count_responses(&client.rest().await), 1);
     until(|| server.lane.open() == 0).await;
@@ -135,7 +135,7 @@ async fn a_client_that_reads_slowly_gets_every_answer_whole() {
     let mut client = server.connect().await;
     client.send(get("/").repeat(1000)).await;
     // More than the sockets hold is on its way before the first is read.
-    until(|| server.lane.counters().requests > 100).await;
+    until(|| server.lane.meter().requests.get() > 100).await;
     for _ in 0..1000 {
         assert_eq!(client.response().await.1.len(), 15_000);
     }

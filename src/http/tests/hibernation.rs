@@ -56,7 +56,7 @@ async fn requests_after_a_sleep_are_served() {
             assert_eq!(client.response().await.1, answer);
         }
     }
-    assert_eq!(server.lane.counters().connections, 1);
+    assert_eq!(server.lane.meter().connections.get(), 1);
 }
 
 #[tokio::test(flavor = "local")]

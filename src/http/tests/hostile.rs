@@ -78,10 +78,10 @@ async fn two_equal_lengths_are_refused_wherever_the_head_is_split() {
     for split in [1, 20, 40, 45, 60, head.len() - 3] {
         let mut client = server.connect().await;
         client.stream.set_nodelay(true).expect("a socket");
-        let before = server.lane.counters().bytes_received;
+        let before = server.lane.meter().bytes_received.get();
         client.send(&head[..split]).await;
         crate::http::tests::support::until(|| {
-            server.lane.counters().bytes_received == before + split as u64
+            server.lane.meter().bytes_received.get() == before + split as u64
         })
         .await;
         client.send(&head[split..]).await;
@@ -235,11 +235,11 @@ async fn a_body_that_nobody_reads_is_never_the_next_request() {
         let reply = client.rest().await;
         assert!(count_responses(&reply) <= 2, "{method}: {reply}");
     }
-    assert!(server.lane.counters().requests <= 6);
+    assert!(server.lane.meter().requests.get() <= 6);
     // Without the request behind it, one response is all there is, however the body arrives.
     for (head, body) in [(inner, ""), ("", inner), (&inner[..10], &inner[10..])] {
         let mut client = server.connect().await;
-        let requests = server.lane.counters().requests;
+        let requests = server.lane.meter().requests.get();
         client
             .send(format!("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{head}"))
             .await;
@@ -248,7 +248,7 @@ async fn a_body_that_nobody_reads_is_never_the_next_request() {
         let _ = tokio::io::AsyncWriteExt::write_all(&mut client.stream, body.as_bytes()).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await;
         assert_eq!(client.rest().await, "");
-        assert_eq!(server.lane.counters().requests, requests + 1);
+        assert_eq!(server.lane.meter().requests.get(), requests + 1);
     }
 }
 

@@ -20,7 +20,7 @@ async fn is_dropped_when_the_client_leaves(bytes: &str, reset: bool) {
     until(|| dropped.get() == 1).await;
     until(|| server.lane.open() == 0).await;
     assert_eq!(begun.get(), 1);
-    assert_eq!(server.lane.counters().in_flight, 0);
+    assert_eq!(server.lane.meter().in_flight.get(), 0);
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

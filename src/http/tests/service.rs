@@ -35,7 +35,7 @@ async fn a_panic_is_one_failed_request() {
         assert_eq!(client.response().await.1, "GET / ");
     }
     until(|| server.lane.open() == 0).await;
-    assert_eq!(server.lane.counters().in_flight, 0);
+    assert_eq!(server.lane.meter().in_flight.get(), 0);
 }
 
 #[tokio::test(flavor = "local")]
@@ -133,7 +133,7 @@ async fn each_request_leaves_one_line_in_the_access_log() {
     client.rest().await;
     let mut client = server.connect().await;
     client.send("GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    until(|| server.lane.counters().in_flight == 1).await;
+    until(|| server.lane.meter().in_flight.get() == 1).await;
     drop(client);
     until(|| server.lane.open() == 0).await;
     let lines = log.0.lock().expect("one thread").clone();

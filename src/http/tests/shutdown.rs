@@ -45,7 +45,7 @@ async fn a_request_in_flight_is_finished_and_says_close() {
     });
     let mut client = server.connect().await;
     client.send(GET).await;
-    until(|| server.lane.counters().in_flight == 1).await;
+    until(|| server.lane.meter().in_flight.get() == 1).await;
     server.lane.drain();
     server.lane.drain();
     let empty = server.lane.wait_empty();
@@ -66,9 +66,9 @@ async fn a_request_that_was_sent_before_the_drain_is_answered() {
     idle.send(GET).await;
     idle.response().await;
     let mut half = server.connect().await;
-    let begun = server.lane.counters().bytes_received;
+    let begun = server.lane.meter().bytes_received.get();
     half.send("GET /half HTTP/1.1\r\n").await;
-    until(|| server.lane.counters().bytes_received > begun).await;
+    until(|| server.lane.meter().bytes_received.get() > begun).await;
     // Both in one go: the bytes are in the socket when the drain begins.
     idle.stream.try_write(GET.as_bytes()).expect("room");
     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -19,6 +19,7 @@ use crate::config::HttpOptions;
 use crate::http::{
     Body, ConnectionInfo, HttpLane, Limits, Listener, Service, StopHandle, accept_loop, stop_signal,
 };
+use crate::telemetry::{Clock, LaneMeter, RouteMeter};
 
 pub(super) type Reply = Pin<Box<dyn Future<Output = Response<Body>>>>;
 
@@ -45,6 +46,16 @@ fn request(head: &mut Parts, body: Incoming) -> Request<Incoming> {
     request
 }
 
+/// A meter for lane `index`.
+pub(super) fn meter(index: usize) -> Arc<LaneMeter> {
+    Arc::new(LaneMeter::new(index, Clock::of_process(|| None)))
+}
+
+/// Where requests are counted: they meet no route here.
+pub(super) fn routes() -> Arc<[RouteMeter]> {
+    Arc::new([RouteMeter::default()])
+}
+
 pub(super) struct Server {
     pub(super) lane: Rc<HttpLane>,
     pub(super) address: SocketAddr,
@@ -57,7 +68,7 @@ impl Server {
         F: Fn(Request<Incoming>, Rc<ConnectionInfo>) -> Reply + 'static,
     {
         let limits = Limits::new(&options);
-        let lane = HttpLane::new(0, Rc::new(options), Arc::clone(&limits));
+        let lane = HttpLane::new(meter(0), routes(), Rc::new(options), Arc::clone(&limits));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, signal) = stop_signal();

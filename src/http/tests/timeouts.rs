@@ -24,7 +24,7 @@ async fn a_slow_head_gets_408() {
         assert_eq!(header(&reply, "connection"), Some("close"));
         assert!(begin.elapsed() >= SHORT, "early by {:?}", SHORT.checked_sub(begin.elapsed()));
     }
-    assert_eq!(server.lane.counters().timeouts, 3);
+    assert_eq!(server.lane.meter().timeouts.get(), 3);
 }
 
 #[tokio::test(flavor = "local")]
@@ -64,7 +64,7 @@ async fn bytes_that_trickle_in_do_not_buy_time() {
     };
     // The answer may have been read by a call that was timed out; the end is what counts.
     assert!(reply.is_empty() || status(&reply) == 408);
-    assert_eq!(server.lane.counters().timeouts, 1);
+    assert_eq!(server.lane.meter().timeouts.get(), 1);
 }
 
 #[tokio::test(flavor = "local")]
@@ -77,7 +77,7 @@ async fn an_idle_connection_is_closed_without_a_word() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         client.response().await;
         assert_eq!(client.rest().await, "");
-        assert_eq!(server.lane.counters().timeouts, 0);
+        assert_eq!(server.lane.meter().timeouts.get(), 0);
     }
 }
 
@@ -157,7 +157,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     });
     let mut client = server.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    until(|| server.lane.counters().connections == 1).await;
+    until(|| server.lane.meter().connections.get() == 1).await;
     until(|| server.lane.open() == 0).await;
     assert!(client.rest().await.len() < 32 << 20);
 }

@@ -1,0 +1,141 @@
+//! The stages of the request in hand, stamped where the dispatcher passes them.
+//!
+//! A lane does one thing at a time, so one request is in hand at most: the one whose head came in,
+//! whose Task completes, whose body or job is there. Who takes it up again later keeps the
+//! [`InHand`] of the first time.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::telemetry::{LaneMeter, RouteMeter, Steps, Timing};
+
+/// A request that is stamped.
+#[derive(Clone)]
+pub(super) struct InHand {
+    timing: Rc<Timing>,
+    number: u64,
+}
+
+impl InHand {
+    fn timing(&self) -> Option<&Rc<Timing>> {
+        (self.timing.number() == self.number).then_some(&self.timing)
+    }
+}
+
+/// Stamps the request in hand.
+pub(super) struct Stamps {
+    meter: Arc<LaneMeter>,
+    /// The first is for requests that meet no route.
+    routes: Arc<[RouteMeter]>,
+    steps: Rc<Steps>,
+    in_hand: RefCell<Option<InHand>>,
+    /// When it was taken up.
+    since: Cell<u64>,
+}
+
+impl Stamps {
+    pub(super) fn new(meter: Arc<LaneMeter>, routes: Arc<[RouteMeter]>, steps: Rc<Steps>) -> Self {
+        Self { meter, routes, steps, in_hand: RefCell::new(None), since: Cell::new(0) }
+    }
+
+    /// A request has come in.
+    pub(super) fn take_up(&self, timing: &Rc<Timing>) {
+        if self.meter.is_on() {
+            let in_hand = InHand { timing: Rc::clone(timing), number: timing.number() };
+            self.since.set(timing.began());
+            self.meter.works(timing.began());
+            self.in_hand.replace(Some(in_hand));
+        }
+    }
+
+    /// A request goes on.
+    pub(super) fn resume(&self, request: &Option<InHand>) {
+        self.in_hand.replace(request.clone());
+        if let Some(timing) = request.as_ref().and_then(InHand::timing) {
+            self.since.set(self.meter.clock.now());
+            self.meter.attends(timing.route(), timing.id());
+        }
+    }
+
+    /// For who goes on with the request later.
+    pub(super) fn in_hand(&self) -> Option<InHand> {
+        self.in_hand.borrow().clone()
+    }
+
+    /// The request is out of hand: what was done for it since it was taken up counts as running.
+    pub(super) fn put_down(&self) {
+        self.meter.attends_nothing();
+        let in_hand = self.in_hand.take();
+        let timing = in_hand.as_ref().and_then(InHand::timing);
+        let until = timing.map_or(0, |timing| timing.finish().1);
+        self.meter.worked(until.saturating_sub(self.since.get()));
+    }
+
+    /// The step in which it was taken up again is not over; its time is the turn's.
+    pub(super) fn forget(&self) {
+        self.in_hand.take();
+    }
+
+    /// It meets the route of that index, and logs call it `id`.
+    pub(super) fn meets(&self, index: usize, id: u64) {
+        let route = u32::try_from(index + 1).unwrap_or(0);
+        self.meter.attends(route, id);
+        self.with(|timing, _| {
+            timing.meets(route);
+            if let Some(route) = self.routes.get(route as usize) {
+                route.in_flight.add(1);
+            }
+            timing.is_called(id);
+        });
+    }
+
+    fn with(&self, stamp: impl FnOnce(&Timing, &LaneMeter)) {
+        if let Some(timing) = self.in_hand.borrow().as_ref().and_then(InHand::timing) {
+            stamp(timing, &self.meter);
+        }
+    }
+
+    /// Its arguments are there.
+    pub(super) fn prepared(&self) {
+        self.with(|timing, meter| timing.prepared(meter.clock.now()));
+    }
+
+    /// Its handler returned, raised or suspended.
+    pub(super) fn ran(&self) {
+        self.with(|timing, meter| timing.ran(meter.clock.now()));
+    }
+
+    /// There is a response.
+    pub(super) fn serialized(&self) {
+        self.with(|timing, meter| timing.serialized(meter.clock.now()));
+    }
+
+    /// The pool ran it.
+    pub(super) fn offloaded(&self, waited: u64, ran: u64) {
+        self.with(|timing, meter| timing.offloaded(meter.clock.now(), waited, ran));
+    }
+
+    /// Its handler's Task, whose context is at that address, suspended.
+    pub(super) fn suspended(&self, context: usize) {
+        if let Some(timing) = self.in_hand.borrow().as_ref().and_then(InHand::timing) {
+            timing.ran(self.meter.clock.now());
+            self.steps.suspend(context, timing, &self.meter);
+        }
+    }
+
+    /// The Task with that context has ended.
+    pub(super) fn ended(&self, context: usize) {
+        self.steps.forget(context);
+    }
+
+    /// One of the lane's handlers was cancelled.
+    pub(super) fn cancelled(&self) {
+        self.meter.tasks_cancelled.add(1);
+    }
+
+    /// What the stamps are taken with.
+    pub(super) fn meter(&self) -> &Arc<LaneMeter> {
+        &self.meter
+    }
+}
