@@ -55,7 +55,7 @@ def _debug_build(profile: Profile) -> Iterator[Advice]:
 
 def _gil(profile: Profile) -> Iterator[Advice]:
     origin = profile.origin
-    if not (origin.gil and "free-threaded" in origin.python):
+    if not (origin.gil and origin.free_threaded_build):
         return
     by = f" by the import of {origin.gil_culprit!r}" if origin.gil_culprit else ""
     yield Advice(

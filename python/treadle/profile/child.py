@@ -67,7 +67,11 @@ class _Control:
     def _facts(self, question: Question) -> Any:
         from treadle._treadle import BUILD_PROFILE
 
-        return {"culprit": interpreter.gil_culprit() or "", "build_profile": BUILD_PROFILE}
+        return {
+            "culprit": interpreter.gil_culprit() or "",
+            "free_threaded_build": interpreter.FREE_THREADED_BUILD,
+            "build_profile": BUILD_PROFILE,
+        }
 
     def _watch(self, question: Question) -> None:
         from treadle.profile.watcher import Watcher

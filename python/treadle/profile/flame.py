@@ -2,8 +2,9 @@
 
 A stack is cut to what the app can change: the frames that a lane's thread always has below a
 handler (threading, asyncio, the loop) are taken off, and its root is the kind of thread it was seen
-on. A lane that runs no Python is counted as "native code" when it was on a core, and left out when
-it was not. Threads that wait where every program waits are left out, too.
+on. It is a graph of Python: a lane in native code is left out, because from outside nobody can tell
+one that computes there from one that waits for a core. Threads that wait where every program waits
+are left out, too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import NamedTuple
 
 from treadle.profile.record import Frame
 
-__all__ = ["NATIVE", "Place", "Stack", "build", "collapsed", "hottest", "python_share"]
+__all__ = ["Place", "Stack", "build", "collapsed", "hottest"]
 
-NATIVE = "native code (sockets, HTTP, event loop)"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SITE = re.compile(r"^.*/(site|dist)-packages/")
 _LIBRARY = re.compile(r"^.*/lib/python3\.\d+t?/")
@@ -29,11 +29,12 @@ _WAITS = {
     ("thread.py", "_worker"),
     ("queue.py", "get"),
     ("socket.py", "accept"),
-    ("child.py", "_serve"),
-    ("signals.py", "wait"),
-    ("process.py", "serve"),
+    ("signals.py", "poll"),
 }
 """File and function of the frame in which a thread that does nothing stands."""
+
+
+_OWN_THREADS = ("treadle-profile", "treadle-watcher", "treadle-monitor")
 
 
 class Place(NamedTuple):
@@ -81,9 +82,8 @@ def _path(stack: Stack) -> list[tuple[str, str]] | None:
     loop = max((at for at, place in enumerate(places) if _is_loop(place)), default=-1)
     inner = places[loop + 1 :]
     thread = _kind(stack.thread, loop >= 0)
-    if not inner:
-        # In the loop itself: awake in native code, or parked. Without a loop: not Python's at all.
-        return [(thread, ""), (NATIVE, "")] if loop >= 0 and stack.running else None
+    if not inner or stack.thread.startswith(_OWN_THREADS):
+        return None
     if stack.running is False or (stack.running is None and _waits(inner[-1])):
         return None
     inner = tuple(place for place in inner if not _is_boilerplate(place))
@@ -165,13 +165,3 @@ def hottest(root: Frame, most: int = 8) -> list[tuple[str, float]]:
             own[name] = own.get(name, 0) + left
     ranked = sorted(own.items(), key=lambda item: -item[1])
     return [(name, count / root.count) for name, count in ranked[:most] if count]
-
-
-def python_share(root: Frame) -> float | None:
-    """How much of the lanes' time on a core was in Python; None where native code was not seen."""
-    native = total = 0
-    for thread in root.children:
-        if thread.name.startswith("lane"):
-            total += thread.count
-            native += sum(child.count for child in thread.children if child.name == NATIVE)
-    return 1 - native / total if native else None

@@ -56,6 +56,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     dirty: bool = False
     python: str = ""
     gil: bool = False
+    free_threaded_build: bool = False
+    """Whether it could do without the GIL."""
     gil_culprit: str = ""
     """The module whose import turned the GIL on, where that is known."""
     machine: Machine = Machine()
@@ -95,6 +97,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     rss: int = 0
     offload_queued: int = 0
+    latency_p99: float | None = None
+    """As the client saw it."""
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):

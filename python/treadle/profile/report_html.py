@@ -42,11 +42,11 @@ def page(profile: Profile) -> Page:
     """What the document shows."""
     origin = profile.origin
     machine = origin.machine
-    gil = "GIL on" if origin.gil else "GIL off"
+    gil = "GIL on" if origin.gil else "free-threaded"
     commit = f"commit {origin.commit[:10]}" + (" with changes" if origin.dirty else "")
     facts = (
         f"{origin.created} · treadle {origin.treadle} ({origin.build_profile} build)",
-        f"Python {origin.python}, {gil}" + (f" · {commit}" if origin.commit else ""),
+        f"{origin.python} {gil}" + (f" · {commit}" if origin.commit else ""),
         f"{machine.cpu} · {machine.cores} cores · {machine.memory_gib:g} GiB · {machine.kernel}",
     )
     sections = [
@@ -209,6 +209,7 @@ def _over_time(timeline: tuple[Moment, ...]) -> Lines | None:
         return None
     metrics = [
         Metric("requests/s"),
+        Metric("latency p99", "ms", 2, more_is_better=False),
         Metric("loop lag p99", "ms", 2, more_is_better=False),
         Metric("loop lag max", "ms", 2, more_is_better=False),
         Metric("cores busy", "", 2),
@@ -220,6 +221,7 @@ def _over_time(timeline: tuple[Moment, ...]) -> Lines | None:
             round(moment.at, 2),
             [
                 moment.rate,
+                None if moment.latency_p99 is None else moment.latency_p99 * 1e3,
                 moment.lag_p99 * 1e3,
                 moment.lag_max * 1e3,
                 moment.cpu,
@@ -238,7 +240,7 @@ def _over_time(timeline: tuple[Moment, ...]) -> Lines | None:
 def _flame(sampled: Flame | None) -> Iterable[Flames]:
     if sampled is None:
         return
-    note = f"{count(sampled.samples)} running stacks, {sampled.rate:.0f} looks a second, by "
+    note = f"{count(sampled.samples)} Python stacks, {sampled.rate:.0f} looks a second, by "
     note += f"{sampled.sampler}. {sampled.remark}".rstrip()
     if sampled.failed:
         note += f" {count(sampled.failed)} looks failed."

@@ -55,7 +55,7 @@ def _origin(origin: Origin, width: int) -> list[str]:
     machine = origin.machine
     parts = [
         f"treadle {origin.treadle} profile of {origin.target}",
-        f"Python {origin.python}" + (" (GIL on)" if origin.gil else ""),
+        f"{origin.python} {'GIL on' if origin.gil else 'free-threaded'}",
         f"{origin.build_profile} build",
         f"{machine.cpu}, {machine.cores} cores",
     ]
@@ -164,7 +164,7 @@ def _budget(budget: Budget, cpu: CpuSplit | None, width: int) -> list[str]:
 
 def _flame(sampled: Flame, width: int) -> list[str]:
     lines = _wrapped(
-        f"{count(sampled.samples)} running stacks seen by {sampled.sampler}, {sampled.rate:.0f} a "
+        f"{count(sampled.samples)} Python stacks seen by {sampled.sampler}, {sampled.rate:.0f} a "
         "second"
         + (f" ({count(sampled.failed)} looks failed)" if sampled.failed else "")
         + "; the functions they ended in:",

@@ -201,7 +201,9 @@ def _load(result: LoadResult, job: LoadJob) -> Load:
         for status, number in request.statuses.items():
             group = f"{status // 100}xx"
             statuses[group] = statuses.get(group, 0) + number
-    errors = {each.kind: each.count for each in result.failures if each.kind != "status"}
+    errors: dict[str, int] = {
+        each.kind: each.count for each in result.failures if each.kind != "status"
+    }
     for name in ("unsent", "unfinished"):
         if number := getattr(result, name):
             errors[name] = number
@@ -305,6 +307,7 @@ def _note_origin(found: Profile, stats: Stats, facts: Facts) -> None:
         python=stats.python,
         gil=stats.gil,
         gil_culprit=facts.culprit,
+        free_threaded_build=facts.free_threaded_build,
     )
 
 

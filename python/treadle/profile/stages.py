@@ -5,11 +5,13 @@ interval: it is the edge of the highest bucket that grew, to two significant dig
 
 Where CPU time went is told apart by three clocks. The kernel's part is the process's system time,
 kept by the scheduler and exact to 10 ms over the whole run. Python's part is the time between
-entering and leaving handlers (`run`), and what encodes their results (`serialize`); it is wall time,
-so it has in it what a lane was kept off its core, and system calls that handlers make, which the
-kernel counts too. It is cut at the user time. Offloaded handlers mostly block: for them it is the
-user time of their threads. What remains is Treadle's native code, and callbacks of the event loop
-that belong to no route.
+entering and leaving handlers (`run`), and what encodes their results (`serialize`). That is wall
+time, and lanes are kept off their cores now and then. How long in all is known: the time that they
+were awake, less their CPU time. So long, at most, is taken off what runs of three times the median
+and more took beyond it. System calls that handlers make are in Python's part as well as in the
+kernel's; it is cut at the user time. Offloaded handlers mostly block: for them it is the user
+time of their threads. What remains is Treadle's native code, and callbacks of the event loop that
+belong to no route.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ __all__ = ["WAITED", "cpu_split", "lane_rows", "moment", "route_rows"]
 WAITED = 0.001
 """Seconds; a request that waits longer for its lane, or for a thread, has been kept waiting."""
 
+_NOTHING = RouteStats(method="", template="", handler="", mode="")
 _EXACTNESS = (
-    "kernel: the scheduler's system time, exact to 10 ms over the run; Python: wall time inside "
-    "handlers, so system calls and lost cores count as Python, at most the user time; native: the "
-    "rest, with callbacks that belong to no route."
+    "kernel: the scheduler's system time, exact to 10 ms over the run; Python: time inside handlers "
+    "and of making JSON, less outliers as far as lanes were kept off their cores, with the system "
+    "calls of handlers, at most the user time; native: the rest, with callbacks that belong to no "
+    "route."
 )
 
 
@@ -37,8 +41,7 @@ _EXACTNESS = (
 def route_rows(before: Stats, after: Stats) -> tuple[RouteRow, ...]:
     """The routes that were asked for between two readings, the one that took longest first."""
     known = {_key(route): route for route in before.routes}
-    nothing = RouteStats(method="", template="", handler="", mode="")
-    rows = [_route(known.get(_key(route), nothing), route) for route in after.routes]
+    rows = [_route(known.get(_key(route), _NOTHING), route) for route in after.routes]
     return tuple(
         sorted(
             (row for row in rows if row.requests or any(stage.count for stage in row.stages)),
@@ -112,12 +115,9 @@ def cpu_split(
     if not requests or total <= 0:
         return None
     system = min(max(0.0, kernel or 0.0), total)
-    python = sum(
-        stage.mean * stage.count
-        for row in rows
-        for stage in row.stages
-        if row.mode != "offload" and stage.name in ("run", "serialize")
-    )
+    spent = list(_in_python(before, after))
+    lost = max(0.0, _awake(after) - _awake(before) - (total - (offload or 0.0)))
+    python = sum(each.sum for each in spent) - min(lost, sum(map(_excess, spent)))
     python = min(python + (offload or 0.0), total - system)
     each = 1e6 / requests
     return CpuSplit(
@@ -127,6 +127,26 @@ def cpu_split(
         native_us=(total - system - python) * each,
         exactness=_EXACTNESS + "".join(_unknown(kernel, offload, rows)),
     )
+
+
+def _in_python(before: Stats, after: Stats) -> Iterator[Distribution]:
+    """How long each handler ran, and each encoder, where that is CPU time."""
+    known = {_key(route): route for route in before.routes}
+    for route in after.routes:
+        first = known.get(_key(route), _NOTHING)
+        if route.mode != "offload":
+            yield route.run - first.run
+            yield route.serialize - first.serialize
+
+
+def _excess(spent: Distribution) -> float:
+    """What the runs that took much longer than most took beyond the median."""
+    median = spent.quantile(0.5)
+    return sum(count * (upper - median) for upper, count in spent.buckets if upper > 3 * median)
+
+
+def _awake(stats: Stats) -> float:
+    return sum(lane.running + lane.polling for lane in stats.lanes)
 
 
 def _unknown(
