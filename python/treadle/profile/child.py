@@ -69,7 +69,6 @@ class _Control:
 
         return {
             "culprit": interpreter.gil_culprit() or "",
-            "free_threaded_build": interpreter.FREE_THREADED_BUILD,
             "build_profile": BUILD_PROFILE,
         }
 

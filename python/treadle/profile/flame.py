@@ -110,11 +110,9 @@ def _is_boilerplate(place: Place) -> bool:
 
 
 def _kind(thread: str, on_loop: bool) -> str:
-    if thread.startswith("treadle-lane"):
-        return f"lane {thread.rpartition('-')[2]}"
-    if thread.startswith("treadle-offload"):
-        return "offloaded handlers"
-    return "lane" if on_loop else thread
+    if on_loop or thread.startswith("treadle-lane"):
+        return "lanes"
+    return "offloaded handlers" if thread.startswith("treadle-offload") else thread
 
 
 def _where(place: Place) -> str:

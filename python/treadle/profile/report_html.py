@@ -185,7 +185,7 @@ def _latency(profile: Profile) -> Lines | None:
     parts = [part for part in _PARTS if part == 1.0 or load.latency.count * (1 - part) >= 1]
     names = ["min" if p == 0 else "max" if p == 1 else f"{p * 100:g} %" for p in parts]
     return Lines(
-        "Latency",
+        "Latency in ms",
         Axis("of requests were at least as fast", names=names),
         [Metric("latency", "ms", 3, more_is_better=False)],
         [Line(name, _quantiles(each, parts)) for name, each in known.items() if each.count],

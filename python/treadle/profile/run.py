@@ -307,7 +307,7 @@ def _note_origin(found: Profile, stats: Stats, facts: Facts) -> None:
         python=stats.python,
         gil=stats.gil,
         gil_culprit=facts.culprit,
-        free_threaded_build=facts.free_threaded_build,
+        free_threaded_build=stats.free_threaded,
     )
 
 

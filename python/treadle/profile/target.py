@@ -51,7 +51,6 @@ class Facts(msgspec.Struct, kw_only=True):
     """What only the server's own process knows of itself."""
 
     culprit: str = ""
-    free_threaded_build: bool = False
     build_profile: str = ""
 
 
