@@ -69,7 +69,11 @@ def test_a_handler_that_runs_long_between_awaits_should_be_offloaded() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "gil", "action"),
-    [(4, False, "serve with --lanes 4"), (2, False, "Every core has a lane"), (4, True, "--workers")],
+    [
+        (4, False, "serve with --lanes 4"),
+        (2, False, "Every core has a lane"),
+        (4, True, "--workers"),
+    ],
 )
 def test_requests_that_waited_for_the_lane_ask_for_more_of_them(
     cores: int, gil: bool, action: str
@@ -145,9 +149,7 @@ def test_a_rate_that_was_not_reached_is_told() -> None:
 
 def test_requests_without_an_answer_are_told_by_reason() -> None:
     load = Load(duration=1.0, requests=10, rate=1.0, errors={"timeout": 3, "reset": 1})
-    assert _titles(_quiet(load=load))["errors"] == (
-        "4 requests had no answer (timeout 3, reset 1)"
-    )
+    assert _titles(_quiet(load=load))["errors"] == ("4 requests had no answer (timeout 3, reset 1)")
 
 
 def test_lanes_that_share_unevenly_and_a_machine_without_room_are_told() -> None:

@@ -214,7 +214,6 @@ def made_profile(**changes: Any) -> Profile:
     return profile
 
 
-
 def offloaded() -> Stats:
     """A reading with an offloaded route whose threads were too few."""
     slow = RouteStats(
@@ -227,3 +226,54 @@ def offloaded() -> Stats:
         run=spread((0.05, 100)),
     )
     return reading(slow, offload=OffloadStats(threads=8, busy=8, queued=12), cpu=0.5)
+
+
+BUSY_APP = """
+import asyncio
+import os
+import signal
+from treadle import App, HTTPException
+
+app = App()
+
+def key(number):
+    return -number
+
+def compute():
+    for _ in range(40):
+        numbers = sorted(range(500), key=key)
+    return numbers[0]
+
+@app.get("/busy")
+async def busy() -> int:
+    await asyncio.sleep(0)
+    return compute()
+
+@app.get("/users/{id}")
+async def get_user(id: int) -> dict:
+    await asyncio.sleep(0)
+    return {"id": id}
+
+@app.post("/echo")
+def echo(text: dict) -> dict:
+    return text
+
+@app.get("/fails-later")
+def fails_later() -> dict:
+    fails_later.asked += 1
+    if fails_later.asked > 20:
+        raise HTTPException(503)
+    return {}
+
+fails_later.asked = 0
+
+@app.get("/dies-later")
+def dies_later() -> dict:
+    dies_later.asked += 1
+    if dies_later.asked > 200:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+dies_later.asked = 0
+"""
+"""Handlers that compute, wait, fail after a while, and end their process."""

@@ -66,7 +66,8 @@ def on_loop(
                 taken = await piece(count) / count
                 if turn:
                     found[name].append(taken)
-            tick()
+            if turn:
+                tick()
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(measure())

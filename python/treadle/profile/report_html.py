@@ -243,7 +243,7 @@ def _flame(sampled: Flame | None) -> Iterable[Flames]:
     note = f"{count(sampled.samples)} Python stacks, {sampled.rate:.0f} looks a second, by "
     note += f"{sampled.sampler}. {sampled.remark}".rstrip()
     if sampled.failed:
-        note += f" {count(sampled.failed)} looks failed."
+        note += f" Looks that failed: {count(sampled.failed)}."
     least = sampled.root.count * _LEAST
     yield Flames("Flame graph", _box(sampled.root, least), note)
 

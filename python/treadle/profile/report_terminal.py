@@ -166,7 +166,7 @@ def _flame(sampled: Flame, width: int) -> list[str]:
     lines = _wrapped(
         f"{count(sampled.samples)} Python stacks seen by {sampled.sampler}, {sampled.rate:.0f} a "
         "second"
-        + (f" ({count(sampled.failed)} looks failed)" if sampled.failed else "")
+        + (f" ({count(sampled.failed)} more looks failed)" if sampled.failed else "")
         + "; the functions they ended in:",
         width,
     )
@@ -195,7 +195,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> lis
     while columns > 2 and sum(widths[:columns]) + 2 * (columns - 1) > width:
         columns -= 1
     # The first column is cut where even two do not fit.
-    widths[0] = max(8, min(widths[0], width - sum(widths[1:columns]) - 2 * (columns - 1)))
+    widths[0] = min(widths[0], max(8, width - sum(widths[1:columns]) - 2 * (columns - 1)))
     lines = []
     for row in (head, *rows):
         cells = [

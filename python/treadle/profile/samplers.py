@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from treadle.profile.flame import Place, Stack, build
 from treadle.profile.record import Flame
+from treadle.profile.target import Gone
 
 __all__ = ["NAMES", "RATE", "Sampler", "SamplerError", "Watching", "sampling"]
 
@@ -231,14 +232,14 @@ class _Inside:
         self._rate = rate
         try:
             server.watch(rate)
-        except OSError as error:
-            raise SamplerError(f"the server does not answer ({error}).") from None
+        except Gone as error:
+            raise SamplerError(str(error)) from None
 
     def stop(self) -> Flame:
         failed = 0
         try:
             stacks, _ = self._server.watched()
-        except OSError:
+        except Gone:
             stacks, failed = [], 1
         root = build(stacks)
         return Flame(
