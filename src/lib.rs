@@ -11,8 +11,7 @@
 //! | layer | knows |
 //! |---|---|
 //! | [`config`] | `std` only |
-//! | [`load`] | the load generator of `treadle profile`: a client, no Python |
-//! | [`telemetry`] | what lanes and routes count (no Python) |
+//! | [`telemetry`], [`load`] | what lanes and routes count; the load generator (no Python) |
 //! | [`python`] | raw CPython: the only `unsafe` |
 //! | [`bridge`], [`router`], [`http`] | coroutines and futures; paths; the protocol (no Python) |
 //! | [`lane`] | one thread: the turn, parking |

@@ -5,12 +5,14 @@
 //! when the time has come.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 /// What is nearer than this is awaited awake: to sleep and to be woken takes as long.
@@ -20,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Alarm {
     timer: pipe::Receiver,
-    handle: std::os::fd::OwnedFd,
+    handle: OwnedFd,
 }
 
 impl Alarm {
@@ -33,7 +35,7 @@ impl Alarm {
     }
 
     /// Returns at `moment` or a little later.
-    pub(crate) async fn until(&self, moment: Instant) -> io::Result<()> {
+    pub(crate) async fn until(&mut self, moment: Instant) -> io::Result<()> {
         loop {
             let left = moment.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -47,7 +49,7 @@ impl Alarm {
         }
     }
 
-    async fn sleep(&self, time: Duration) -> io::Result<()> {
+    async fn sleep(&mut self, time: Duration) -> io::Result<()> {
         let value = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: Timespec {
@@ -56,12 +58,7 @@ impl Alarm {
             },
         };
         timerfd_settime(&self.handle, TimerfdTimerFlags::empty(), &value)?;
-        loop {
-            self.timer.readable().await?;
-            match self.timer.try_read(&mut [0; 8]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done.map(drop),
-            }
-        }
+        // Eight bytes come. Room for more tells the runtime that there is no need to look for them.
+        self.timer.read(&mut [0; 16]).await.map(drop)
     }
 }

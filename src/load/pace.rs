@@ -168,7 +168,7 @@ impl Pace {
     }
 
     /// The pacer: gives what comes due to those who wait. Ends with the schedule.
-    pub(crate) async fn keep(&self, alarm: Alarm) -> io::Result<()> {
+    pub(crate) async fn keep(&self, mut alarm: Alarm) -> io::Result<()> {
         while self.schedule.is_some() && !self.is_over.get() {
             if self.waiting.borrow().is_empty() {
                 // Whoever comes free takes what is due by then itself.
