@@ -56,7 +56,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::load_face::LoadDriver;
     #[pymodule_export]
-    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, meters};
+    use crate::server::{Acceptor, HttpConfig, LaneServer, Meter, StallWatch, meters};
     #[pymodule_export]
     use crate::transport::{Outbox, TransportCore};
 

@@ -41,6 +41,7 @@ __all__ = [
     "Route",
     "RouteTable",
     "Sink",
+    "StallWatch",
     "StreamingResponse",
     "TimerHandle",
     "TransportCore",
@@ -400,6 +401,17 @@ class Meter:
     def pulse(self) -> tuple[int, str, float, int, int, int]: ...
 
 def meters() -> list[Meter]: ...
+
+@final
+class StallWatch:
+    """Watches lanes for beats that stand still for `limit` seconds."""
+
+    def __new__(cls, meters: list[Meter], limit: float) -> Self: ...
+    def wait(self) -> tuple[int, bool, float, bool, int, int, int] | None:
+        """(lane, whether it stands still or went on, seconds, whether it waits for the interpreter,
+        its thread, its route counted from 1, its request); None after `stop`."""
+
+    def stop(self) -> None: ...
 
 @final
 class Acceptor:

@@ -24,6 +24,7 @@ from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from treadle import stall
 from treadle._treadle import Acceptor, HttpConfig, LaneServer, Meter
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
@@ -88,6 +89,7 @@ class Server:
         self.others_ended: Future[None] = Future()
         self._sockets = sockets
         self._acceptor: Acceptor | None = None
+        self._stalls: stall.Watcher | None = None
         self._lanes = [_LaneThread(self, index) for index in range(options.lanes)]
         self._lock = threading.Lock()
         self._stopping = False
@@ -111,6 +113,10 @@ class Server:
                 lane.start()
             for lane in others:
                 lane.ready.result()
+            if self.options.stall_warning > 0:
+                limit = self.options.stall_warning
+                self._stalls = stall.Watcher(self.meters(), self.table.routes(), limit)
+                self._stalls.start()
             self._accept()
         except BaseException as error:
             self.drain()
@@ -143,6 +149,8 @@ class Server:
                 lane.join(None if deadline is None else max(0.0, deadline - monotonic()))
                 if lane.is_alive():
                     return False
+        if self._stalls is not None:
+            self._stalls.stop()
         if self._acceptor is not None:
             self._acceptor.join()
         if self.monitor is not None:

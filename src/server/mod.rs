@@ -18,6 +18,7 @@ mod acceptor;
 mod log;
 mod options;
 mod stats;
+mod watch;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -42,6 +43,7 @@ pub use acceptor::Acceptor;
 pub use log::install as install_logging;
 pub use options::HttpConfig;
 pub use stats::{Meter, meters};
+pub use watch::StallWatch;
 
 /// How a lane is reached by the acceptor.
 pub(crate) struct Link {

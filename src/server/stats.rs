@@ -89,6 +89,10 @@ impl Meter {
 }
 
 impl Meter {
+    pub(super) fn shared(&self) -> Arc<LaneMeter> {
+        self.0.clone()
+    }
+
     pub(super) fn of(meter: &Arc<LaneMeter>) -> Self {
         Self(meter.clone())
     }

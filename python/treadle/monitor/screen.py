@@ -91,11 +91,12 @@ class Screen(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { layout: vertical; }
-    #server, #load { height: 1; padding: 0 1; }
+    Static { text-wrap: nowrap; text-overflow: ellipsis; padding: 0 1; }
+    #server, #load { height: 1; }
     #server { background: $primary-background; text-style: bold; }
     #lanes { height: auto; max-height: 35%; border-top: none; }
     #routes { height: 1fr; margin-top: 1; }
-    #stages { height: 4; padding: 0 1; background: $surface; }
+    #stages { height: 4; background: $surface; }
     DataTable > .datatable--header { background: $surface; text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -120,6 +121,7 @@ class Screen(App[None]):
         self._descending = True
         self._paused = False
         self._rows: dict[str, RouteWindow] = {}
+        self._width = 80
         self._hurry = asyncio.Event()
 
     def compose(self) -> ComposeResult:
@@ -187,6 +189,7 @@ class Screen(App[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Lays the tables out anew for the width that there is now."""
+        self._width = event.size.width
         for table in self.query(DataTable):
             table.clear(columns=True)
         self._rows = {}
@@ -214,9 +217,9 @@ class Screen(App[None]):
         gil = "GIL on" if now.gil else "free-threaded"
         what = (
             f"treadle {now.version}",
-            self.source.label,
             f"{now.python} {gil}",
             f"up {elapsed(now.uptime)}",
+            self.source.label,  # the longest, if it is a path
         )
         self.query_one("#server", Static).update(" · ".join(what))
         active = sum(lane.in_flight for lane in now.lanes)
@@ -239,7 +242,7 @@ class Screen(App[None]):
         self._rows = {f"{route.label} {route.now.handler}": route for route in routes}
         table = self.query_one("#routes", DataTable)
         # Two of it for the scroll bar.
-        wide = max(10, self.size.width - 2 - sum(each.width for each in ROUTES))
+        wide = max(10, self._width - 2 - sum(each.width for each in ROUTES))
         _fill(
             table,
             _titles(ROUTES, wide, marked=self._sorted_by, descending=self._descending),
@@ -253,7 +256,9 @@ class Screen(App[None]):
         lines = ["no requests yet"]
         if 0 <= table.cursor_row < len(routes):
             route = routes[table.cursor_row]
-            where = f" · {route.now.mode} · {route.now.handler}" if route.now.handler else ""
+            # Without its folders, which would leave no room for its name.
+            handler = route.now.handler.rpartition("/")[2]
+            where = f" · {route.now.mode} · {handler}" if handler else ""
             lines = [
                 f"{route.label}{where}",
                 _stage_line("", STAGES),

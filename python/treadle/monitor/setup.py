@@ -152,8 +152,8 @@ class Monitor:
         taken = table.add(declared.compile())
         if taken is not None:
             raise OptionError(
-                f"metrics cannot be told at {PATH}, where the app has a route ({taken}): "
-                "give them an address of their own, such as --metrics 127.0.0.1:9100."
+                f"metrics cannot be told at {PATH}, beside the app's own {taken}: give them "
+                "an address of their own, such as --metrics 127.0.0.1:9100."
             )
         return table
 
