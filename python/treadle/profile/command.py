@@ -73,17 +73,21 @@ def _tell(asked: Asked, found: Profile) -> int:
     """Prints and writes; the exit status."""
     width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
     say(report_terminal.render(found, width=width))
-    try:
-        if asked.json is not None:
-            _write(asked.json, report_json.render(found))
-            say(f"Everything: {asked.json}\n")
-        if asked.output is not None:
-            _write(asked.output, report_html.render(found).encode())
-            say(f"Charts: {asked.output}\n")
-    except OSError as error:
-        complain(f"treadle profile: {error.filename} cannot be written: {error.strerror}.\n")
-        return EXIT_FAILED
-    return 0
+    status = 0
+    for what, file, render in (
+        ("Everything", asked.json, lambda: report_json.render(found)),
+        ("Charts", asked.output, lambda: report_html.render(found).encode()),
+    ):
+        if file is None:
+            continue
+        try:
+            _write(file, render())
+        except OSError as error:
+            complain(f"treadle profile: {file} cannot be written: {error.strerror}.\n")
+            status = EXIT_FAILED
+        else:
+            say(f"{what}: {file}\n")
+    return status
 
 
 def _write(file: Path, data: bytes) -> None:
