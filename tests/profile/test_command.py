@@ -329,9 +329,7 @@ def test_a_stop_keeps_what_was_found_and_leaves_the_terminal_clean(
     assert process.returncode == status
     assert _servers(folder) == []
     # The line is wiped before anything else is said.
-    assert shown.replace(b"\r\n", b"\n").endswith(
-        b"\r\x1b[Ktreadle profile: it was interrupted.\n"
-    )
+    assert shown.replace(b"\r\n", b"\n").endswith(b"\r\x1b[Ktreadle profile: it was interrupted.\n")
     assert "PARTIAL: it was interrupted." in out
     found = json.loads((folder / "out.json").read_bytes())
     assert found["partial"] == "it was interrupted."

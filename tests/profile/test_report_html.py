@@ -33,7 +33,7 @@ def shown(chromium: Browser, tmp_path: Path) -> Callable[..., Browser]:
 
     def show(profile: Profile, *, screen: tuple[int, int] = DESK, dark: bool = False) -> Browser:
         file = tmp_path / "profile.html"
-        file.write_text(report_html.render(profile))
+        file.write_bytes(report_html.render(profile))
         chromium.console()
         chromium.screen(*screen, dark=dark)
         chromium.open(file)
@@ -172,4 +172,4 @@ def test_a_profile_that_found_nothing_is_still_a_page(
 def test_frames_too_small_to_be_seen_are_left_out_of_the_page(profile: Profile) -> None:
     assert profile.flame is not None
     profile.flame.root.children[0].children[0].count = 0
-    assert report_html.render(profile).count('"n":"get_user"') == 0
+    assert report_html.render(profile).count(b'"n":"get_user"') == 0

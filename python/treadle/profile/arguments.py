@@ -17,6 +17,8 @@ from treadle.profile.scenario import Scenario
 __all__ = ["Asked", "UsageError", "fill", "read"]
 
 DURATION = 10.0
+READINGS = 40
+"""How often the statistics are read in a run, about."""
 ANY_STATUS = tuple(range(200, 600))
 _REQUEST = ("path", "method", "header", "body")
 
@@ -43,6 +45,11 @@ class Asked:
     allow_errors: bool
     output: Path | None
     json: Path | None
+
+    @property
+    def interval(self) -> float:
+        """Between two readings of the statistics."""
+        return max(0.1, min(1.0, self.duration / READINGS))
 
     @property
     def name(self) -> str:

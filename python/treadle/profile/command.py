@@ -74,14 +74,15 @@ def _tell(asked: Asked, found: Profile) -> int:
     width = shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
     say(report_terminal.render(found, width=width))
     status = 0
-    for what, file, render in (
-        ("Everything", asked.json, lambda: report_json.render(found)),
-        ("Charts", asked.output, lambda: report_html.render(found).encode()),
-    ):
+    files: list[tuple[str, Path | None, Callable[[Profile], bytes]]] = [
+        ("Everything", asked.json, report_json.render),
+        ("Charts", asked.output, report_html.render),
+    ]
+    for what, file, render in files:
         if file is None:
             continue
         try:
-            _write(file, render())
+            _write(file, render(found))
         except OSError as error:
             complain(f"treadle profile: {file} cannot be written: {error.strerror}.\n")
             status = EXIT_FAILED

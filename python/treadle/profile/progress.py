@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import sys
 from typing import Self, TextIO
 
@@ -29,8 +29,7 @@ class Progress:
         """Shows `text` instead of what was shown before."""
         if not self._shown:
             return
-        width = shutil.get_terminal_size().columns
-        self._write(f"\r\x1b[K{text[: width - 1]}")
+        self._write(f"\r\x1b[K{text[: self._columns() - 1]}")
         self._dirty = True
 
     def part(self, what: str, done: float, of: float) -> None:
@@ -43,6 +42,11 @@ class Progress:
         if self._dirty:
             self._write("\r\x1b[K")
             self._dirty = False
+
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        return 80
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from treadle.profile import html
+from treadle.profile import html, report_lines
 from treadle.profile.budget import TREADLE
 from treadle.profile.html import (
-    Axis,
     BarRow,
     Bars,
     Box,
     Flames,
     Item,
     Items,
-    Line,
-    Lines,
     Metric,
     Page,
-    Point,
     Table,
     Tile,
     Tiles,
 )
-from treadle.profile.record import Budget, Flame, Frame, Moment, Profile, RouteRow
+from treadle.profile.record import Budget, Flame, Frame, Profile, RouteRow
 from treadle.profile.words import bytes_, count, nanoseconds, seconds, share
-from treadle.telemetry import STAGES, Distribution
+from treadle.telemetry import STAGES
 
 __all__ = ["page", "render"]
 
@@ -33,9 +29,9 @@ _LEAST = 0.001
 """Frames with less than this share of the samples are left out of the page."""
 
 
-def render(profile: Profile) -> str:
-    """The document."""
-    return html.render(page(profile))
+def render(profile: Profile) -> bytes:
+    """The document, in UTF-8."""
+    return html.render(page(profile)).encode()
 
 
 def page(profile: Profile) -> Page:
@@ -53,8 +49,8 @@ def page(profile: Profile) -> Page:
         _figures(profile),
         _advice(profile),
         *_stages(profile.routes),
-        _latency(profile),
-        _over_time(profile.timeline),
+        report_lines.latency(profile),
+        report_lines.over_time(profile.timeline),
         *_flame(profile.flame),
         *_budget(profile.budget),
         _cpu(profile),
@@ -169,69 +165,6 @@ def _stages(routes: tuple[RouteRow, ...]) -> Iterable[Bars | Table]:
         left=2,
         grouped=True,
     )
-
-
-# -- over requests, over time ----------------------------------------------------------------------
-
-_PARTS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9999, 1.0)
-
-
-def _latency(profile: Profile) -> Lines | None:
-    load = profile.load
-    if load is None or not load.latency.count:
-        return None
-    known = {"all requests": load.latency, **(load.routes if len(load.routes) > 1 else {})}
-    # No more than the count can tell: 1,000 requests have no 99.99th percentile.
-    parts = [part for part in _PARTS if part == 1.0 or load.latency.count * (1 - part) >= 1]
-    names = ["min" if p == 0 else "max" if p == 1 else f"{p * 100:g} %" for p in parts]
-    return Lines(
-        "Latency in ms",
-        Axis("of requests were at least as fast", names=names),
-        [Metric("latency", "ms", 3, more_is_better=False)],
-        [Line(name, _quantiles(each, parts)) for name, each in known.items() if each.count],
-        "As the client saw it, from the moment it meant to send."
-        if load.wanted_rate
-        else "As the client saw it.",
-    )
-
-
-def _quantiles(distribution: Distribution, parts: list[float]) -> list[Point]:
-    def value(part: float) -> float:
-        if part == 0:
-            return distribution.min
-        return distribution.max if part == 1 else distribution.quantile(part)
-
-    return [Point(at, [value(part) * 1e3]) for at, part in enumerate(parts)]
-
-
-def _over_time(timeline: tuple[Moment, ...]) -> Lines | None:
-    if len(timeline) < 2:
-        return None
-    metrics = [
-        Metric("requests/s"),
-        Metric("latency p99", "ms", 2, more_is_better=False),
-        Metric("loop lag p99", "ms", 2, more_is_better=False),
-        Metric("loop lag max", "ms", 2, more_is_better=False),
-        Metric("cores busy", "", 2),
-        Metric("in flight"),
-        Metric("memory", "MiB", 1, more_is_better=False),
-    ]
-    points = [
-        Point(
-            round(moment.at, 2),
-            [
-                moment.rate,
-                None if moment.latency_p99 is None else moment.latency_p99 * 1e3,
-                moment.lag_p99 * 1e3,
-                moment.lag_max * 1e3,
-                moment.cpu,
-                moment.in_flight,
-                moment.rss / 2**20,
-            ],
-        )
-        for moment in timeline
-    ]
-    return Lines("Over time", Axis("seconds"), metrics, [Line("server", points)])
 
 
 # -- flame graph -----------------------------------------------------------------------------------

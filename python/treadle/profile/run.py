@@ -14,30 +14,25 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from treadle.profile import advice, budget, check, lane, machine, stages
+from treadle.profile import advice, attached, budget, check, lane, machine
 from treadle.profile.arguments import Asked
 from treadle.profile.load import LoadError, LoadJob, LoadProgress, LoadResult, LoadRun
 from treadle.profile.progress import Progress
-from treadle.profile.record import Load, Moment, Origin, Profile
+from treadle.profile.readings import Readings, note_origin
+from treadle.profile.record import Load, Origin, Profile
 from treadle.profile.samplers import sampling
-from treadle.profile.target import Facts, Gone, NotStarted, Server, Target
+from treadle.profile.target import Gone, NotStarted, Server
 from treadle.profile.words import count
-from treadle.telemetry import Stats
 
 __all__ = ["Partial", "profile"]
 
 FLAME = 3.0
 """Seconds of the load under which stacks are sampled, at most."""
-READINGS = 40
-"""How often the statistics are read in a run, about."""
 
 
 class Partial(Exception):
@@ -65,7 +60,7 @@ def profile(asked: Asked, found: Profile, progress: Progress) -> None:
     answer = None
     try:
         if asked.attach is not None:
-            _attached(asked, found, progress)
+            attached.look(asked, found, progress)
         else:
             answer = _started(asked, found, progress)
         if asked.budget:
@@ -89,10 +84,10 @@ def _started(asked: Asked, found: Profile, progress: Progress) -> object:
     assert asked.app is not None
     with Server(asked.app, factory=asked.factory, options=options) as server:
         facts = server.facts()
-        _note_origin(found, server.read(), facts)
+        note_origin(found, server.read(), facts)
         address = check.address(server.url)
         answers = check.check(address, scenario.requests, progress)
-        interval = max(0.1, min(1.0, asked.duration / READINGS))
+        interval = asked.interval
         job = scenario.job(address, slice=interval, progress=interval)
         result = _measure(server, job, found, progress)
         if asked.sampler != "none":
@@ -103,7 +98,7 @@ def _started(asked: Asked, found: Profile, progress: Progress) -> object:
 
 def _measure(server: Server, job: LoadJob, found: Profile, progress: Progress) -> LoadResult:
     """Drives the load; what was seen is in `found` however it ends."""
-    seen = _Seen(server, found)
+    seen = Readings(server, found)
     with LoadRun(job) as run:
         try:
             for tick in run:
@@ -123,55 +118,6 @@ def _measure(server: Server, job: LoadJob, found: Profile, progress: Progress) -
         server.check()
         raise Gone(f"the server is gone: {result.reason.rstrip('.')}.")
     return result
-
-
-class _Seen:
-    """The readings of one run."""
-
-    def __init__(self, target: Target, found: Profile, *, workers: bool = False) -> None:
-        self._target = target
-        self._found = found
-        self._workers = workers
-        self._first = self._last = target.read()
-        self._cpu_first = self._cpu_last = self._cpu()
-        self._timeline: list[Moment] = []
-        self._began = False
-
-    def look(self, tick: LoadProgress | None = None) -> Stats:
-        """Reads; the first time the run begins. Raises `Gone`."""
-        now, cpu = self._target.read(), self._cpu()
-        if not self._began:
-            self._began = True
-            self._first, self._cpu_first = now, cpu
-        else:
-            moment = stages.moment(self._last, now, began=self._first.time)
-            if tick is not None:
-                moment = msgspec.structs.replace(moment, latency_p99=tick.p99)
-            self._timeline.append(moment)
-        self._last, self._cpu_last = now, cpu
-        return now
-
-    def end(self) -> None:
-        """The last look. Raises `Gone`."""
-        self._last, self._cpu_last = self._target.read(), self._cpu()
-        self.keep()
-
-    def keep(self) -> None:
-        """Puts what was read into the record."""
-        first, last, found = self._first, self._last, self._found
-        found.before, found.after = first, last
-        found.routes = stages.route_rows(first, last)
-        found.lanes = stages.lane_rows(first, last)
-        found.timeline = tuple(self._timeline)
-        kernel = offload = None
-        if self._cpu_first is not None and self._cpu_last is not None:
-            kernel = self._cpu_last.system - self._cpu_first.system
-            if self._cpu_last.offload is not None:
-                offload = self._cpu_last.offload - (self._cpu_first.offload or 0.0)
-        found.cpu = stages.cpu_split(first, last, kernel=kernel, offload=offload)
-
-    def _cpu(self) -> machine.CpuTimes | None:
-        return machine.cpu_times(self._target.pid, workers=self._workers)
 
 
 def _sample(server: Server, job: LoadJob, name: str, found: Profile, progress: Progress) -> None:
@@ -237,78 +183,7 @@ def _judge(result: LoadResult) -> None:
         raise Partial("no request was answered.")
 
 
-# -- a server that runs ----------------------------------------------------------------------------
-
-
-def _attached(asked: Asked, found: Profile, progress: Progress) -> None:
-    from treadle.monitor import client
-
-    assert asked.attach is not None
-    progress.say(f"reading {asked.attach}")
-    with client.connect(asked.attach) as connection:
-        running = _Running(connection, asked.attach)
-        _note_origin(found, running.read(), Facts())
-        seen = _Seen(running, found, workers=True)
-        sampler = None
-        if running.pid and asked.sampler != "none":
-            sampler, refused = sampling(asked.sampler, running.pid, None)
-            if sampler is None:
-                found.notes = (*found.notes, f"No flame graph: {' '.join(refused)}")
-        try:
-            interval = max(0.1, min(1.0, asked.duration / READINGS))
-            ends = time.monotonic() + asked.duration
-            while (left := ends - time.monotonic()) > 0:
-                seen.look()
-                progress.part("reading, s", asked.duration - left, asked.duration)
-                time.sleep(min(interval, left))
-            seen.end()
-        except BaseException:
-            seen.keep()
-            raise
-        finally:
-            if sampler is not None:
-                found.flame = sampler.stop()
-
-
-class _Running:
-    """A server that somebody else started, read over its stats socket."""
-
-    def __init__(self, connection: Any, name: str) -> None:
-        self._connection = connection
-        self._is_here = name.isdecimal() or "://" not in name or _is_local(name)
-        self.pid = 0
-        """0 where its process is not on this machine."""
-
-    def read(self) -> Stats:
-        """Its statistics. Raises `Gone`."""
-        from treadle.monitor.client import MonitorError
-
-        try:
-            stats: Stats = self._connection.read()
-        except MonitorError as error:
-            raise Gone(str(error)) from None
-        if self._is_here:
-            self.pid = stats.pid
-        return stats
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-
-
 # -- what both have --------------------------------------------------------------------------------
-
-
-def _note_origin(found: Profile, stats: Stats, facts: Facts) -> None:
-    found.origin = msgspec.structs.replace(
-        found.origin,
-        treadle=stats.version,
-        build_profile=facts.build_profile or "unknown",
-        python=stats.python,
-        gil=stats.gil,
-        gil_culprit=facts.culprit,
-        free_threaded_build=stats.free_threaded,
-    )
 
 
 def _budget(
