@@ -164,8 +164,12 @@ def test_the_real_py_spy_sees_the_handler_or_says_why_not(busy: Server) -> None:
     sampler, refused = sampling("py-spy", busy.pid, busy)
     if sampler is None:
         assert refused
-    else:
-        sampler.stop()
+        return
+    sampler.stop()
+    flame = _sampled(busy, "py-spy")
+    assert flame.sampler == "py-spy"
+    assert [child.name for child in flame.root.children] == ["lanes"]
+    assert not any("run_forever" in line for line in collapsed(flame.root))
 
 
 def test_an_error_of_a_sampler_is_a_sentence() -> None:

@@ -34,7 +34,7 @@ _WAITS = {
 """File and function of the frame in which a thread that does nothing stands."""
 
 
-_OWN_THREADS = ("treadle-profile", "treadle-watcher", "treadle-monitor")
+_OWN_THREADS = ("treadle-profile", "treadle-watcher", "treadle-monitor", "treadle-stall")
 
 
 class Place(NamedTuple):

@@ -1,10 +1,11 @@
 """Who samples the stacks: py-spy, the interpreter's remote sampling, or the server itself.
 
-The first that works is taken. py-spy sees whole stacks and costs the server nothing, but knows no
-free-threaded builds. The remote sampling of CPython 3.14 knows both builds and costs the server
-nothing either; it sees a stack only down to where native code called Python, so a callback that C
-called begins a stack of its own. The watcher in the server sees whole stacks on every build and
-takes a little of the server's time; it only exists in servers that this command started.
+The first that works is taken. py-spy and the remote sampling of CPython 3.14 read the server's
+memory from outside and cost it nothing; py-spy knows no free-threaded builds, remote sampling knows
+both. On 3.14 both see a stack only down to where native code called Python, so a callback that C
+called begins a stack of its own. The watcher in the server sees whole stacks on every build, but
+takes a little of the server's time and sees threads where they can be stopped, which is not always
+where they spend their time; it only exists in servers that this command started.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -32,6 +34,10 @@ NAMES = ("auto", "py-spy", "remote", "watcher", "none")
 RATE = 200.0
 """Samples a second."""
 _PATIENCE = 10.0
+_FROM_NATIVE = (
+    "A stack begins where native code called Python: a callback that C code called stands beside "
+    "its caller, not above it. --sampler watcher sees whole stacks."
+)
 
 
 class SamplerError(Exception):
@@ -103,7 +109,16 @@ class _PySpy:
         self._rate = rate
         self._folder = tempfile.TemporaryDirectory(prefix="treadle-profile-")
         self._file = Path(self._folder.name) / "stacks"
-        command = [tool, "record", "--nonblocking", "--threads", "--format", "raw", "--duration"]
+        command = [
+            tool,
+            "record",
+            "--nonblocking",
+            "--full-filenames",
+            "--threads",
+            "--format",
+            "raw",
+            "--duration",
+        ]
         command += ["86400", "--rate", f"{rate:.0f}", "--output", str(self._file)]
         self._process = subprocess.Popen(
             [*command, "--pid", str(pid)],
@@ -122,7 +137,10 @@ class _PySpy:
         with self._folder:
             text = self._file.read_text("utf-8", "replace") if self._file.exists() else ""
         root = build(folded(text))
-        return Flame(sampler="py-spy", rate=self._rate, samples=root.count, root=root)
+        remark = _FROM_NATIVE if sys.version_info >= (3, 14) else ""
+        return Flame(
+            sampler="py-spy", remark=remark, rate=self._rate, samples=root.count, root=root
+        )
 
 
 def folded(text: str) -> Iterator[tuple[Stack, int]]:
@@ -177,8 +195,7 @@ class _Remote:
         root = build((Stack(*key), count) for key, count in self._seen.items())
         return Flame(
             sampler="remote sampling of CPython 3.14",
-            remark="A stack begins where native code called Python: a callback that C code called "
-            "stands beside its caller, not above it. --sampler watcher sees whole stacks.",
+            remark=_FROM_NATIVE,
             rate=self._rate,
             samples=root.count,
             failed=self._failed,
@@ -244,8 +261,7 @@ class _Inside:
         root = build(stacks)
         return Flame(
             sampler="watcher in the server",
-            remark="Native code is not seen, and with the GIL a stack is seen most often where it "
-            "gives the GIL up.",
+            remark="Threads are seen where they can be stopped: at calls, loops and awaits.",
             rate=self._rate,
             samples=root.count,
             failed=failed,
