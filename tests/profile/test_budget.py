@@ -10,7 +10,7 @@ import pytest
 from support.profiles import made_profile
 
 from treadle.profile import budget, lane, micro
-from treadle.profile.budget import ASYNCIO, BRIDGE, CLAIM, SYNC, TREADLE, UVICORN
+from treadle.profile.budget import ASYNCIO, BRIDGE, CLAIM, SYNC, TOGETHER, TREADLE, UVICORN
 from treadle.profile.record import Budget
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,8 @@ def _ns(measured: Budget, name: str, column: str) -> float:
 
 def test_every_line_of_the_claim_is_measured(measured: Budget) -> None:
     claimed = {line.name: line.claimed_us for line in measured.lines if line.claimed_us}
-    assert claimed == CLAIM
+    assert claimed == CLAIM | {TOGETHER: 60.0}
+    assert _ns(measured, TOGETHER, TREADLE) == sum(_ns(measured, name, TREADLE) for name in CLAIM)
     for name in CLAIM:
         assert _ns(measured, name, TREADLE) >= 0
 

@@ -154,6 +154,7 @@ def _budget() -> Budget:
             line("serialize", 98, 98, 98, 98),
             line("conversion across the bridge", 0, 446, None, None, claimed=10),
             line("attach to the interpreter", 13, 13, 13, 13, claimed=15),
+            line("these five together", None, 939, None, None, claimed=60),
         ),
         absent={"pyo3-async-runtimes": "not installed"},
         notes=("uvicorn's loop here: uvloop.",),

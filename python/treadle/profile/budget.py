@@ -29,6 +29,7 @@ __all__ = [
     "BRIDGE",
     "CLAIM",
     "SYNC",
+    "TOGETHER",
     "TREADLE",
     "UVICORN",
     "LaneTimes",
@@ -53,6 +54,9 @@ CLAIM = {
     "conversion across the bridge": 10.0,
 }
 """Microseconds of a widely read estimate, by line; the Task is its "scheduling"."""
+
+TOGETHER = "these five together"
+"""The line of the claim's sum."""
 
 ROUNDS = 9
 COUNT = 4000
@@ -118,6 +122,7 @@ def measure(
         attached=micro.attach(count=count, rounds=rounds),
     )
     notes = (f"uvicorn's loop here: {why}.",) if uvicorn is not None else ()
+    lines.append(_together(lines))
     known = [name for name in (SYNC, TREADLE, ASYNCIO, UVICORN, BRIDGE) if name not in absent]
     return Budget(columns=tuple(known), lines=tuple(lines), absent=absent, notes=notes)
 
@@ -204,6 +209,29 @@ def _lines(
 
 def _line(name: str, what: str, figures: dict[str, Figure | None]) -> BudgetLine:
     return BudgetLine(name=name, what=what, figures=figures, claimed_us=CLAIM.get(name))
+
+
+def _together(lines: list[BudgetLine]) -> BudgetLine:
+    """The claimed lines added up, where all of them were measured."""
+    claimed = [line for line in lines if line.claimed_us is not None]
+    figures: dict[str, Figure | None] = {}
+    for column in claimed[0].figures:
+        parts = [part for line in claimed if (part := line.figures.get(column)) is not None]
+        figures[column] = (
+            Figure(
+                ns=sum(part.ns for part in parts),
+                low=sum(part.low for part in parts),
+                high=sum(part.high for part in parts),
+            )
+            if len(parts) == len(claimed)
+            else None
+        )
+    return BudgetLine(
+        name=TOGETHER,
+        what="the lines of the claim",
+        figures=figures,
+        claimed_us=sum(CLAIM.values()),
+    )
 
 
 def _difference(one: list[float], base: list[float]) -> Figure:
