@@ -113,7 +113,7 @@ def _spell(frames: list[Frame]) -> str:
             frames = frames[place:]
             break
     if not frames:
-        return "  in a callback that is not Python's"
+        return "  in code that is not Python's"
     lines = []
     for file, number, name in frames:
         lines.append(f'  File "{file}", line {number}, in {name}')

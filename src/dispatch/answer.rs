@@ -7,14 +7,12 @@ use std::task::{Context, Poll};
 use http::StatusCode;
 
 use super::call::Running;
-use crate::http::{Body, Outgoing, Plain, problem};
+use crate::http::{Outgoing, problem};
 
 /// An answer, or what it waits for.
 pub enum Answer {
-    /// Known, and nothing but a value; taken once.
-    Plain(Option<Plain>),
     /// Known; taken once.
-    Ready(Option<Box<http::Response<Body>>>),
+    Ready(Option<Outgoing>),
     /// A handler's Task that suspended.
     Running(Running),
     /// Anything that takes several steps.
@@ -22,12 +20,12 @@ pub enum Answer {
 }
 
 impl Answer {
-    pub(super) fn ready(response: http::Response<Body>) -> Self {
-        Self::Ready(Some(Box::new(response)))
+    pub(super) fn ready(response: impl Into<Outgoing>) -> Self {
+        Self::Ready(Some(response.into()))
     }
 
     pub(super) fn is_known(&self) -> bool {
-        matches!(self, Self::Plain(_) | Self::Ready(_))
+        matches!(self, Self::Ready(_))
     }
 }
 
@@ -36,9 +34,8 @@ impl Future for Answer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let known = match self.get_mut() {
-            Self::Plain(plain) => plain.take().map(Outgoing::Plain),
-            Self::Ready(response) => response.take().map(Outgoing::Built),
-            Self::Running(running) => return Pin::new(running).poll(cx).map(Outgoing::from),
+            Self::Ready(response) => response.take(),
+            Self::Running(running) => return Pin::new(running).poll(cx),
             Self::Later(future) => return future.as_mut().poll(cx),
         };
         // Polled again after completion only by a broken caller, who gets an answer.

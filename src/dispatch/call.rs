@@ -16,7 +16,7 @@ use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
 use crate::bridge::{Completion, Next, Started, Waiting, after_python, cancel, is_cancelled};
-use crate::http::{Body, channel, closing_problem, problem};
+use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
 /// What the Task is running.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) struct Call {
     head: Arc<RequestHead>,
     request: Option<Py<Request>>,
     stage: Cell<Stage>,
-    response: RefCell<Option<Box<http::Response<Body>>>>,
+    response: RefCell<Option<Outgoing>>,
     waker: RefCell<Option<Waker>>,
     /// The connection does not wait any more.
     abandoned: Cell<bool>,
@@ -82,7 +82,7 @@ impl Call {
         }
     }
 
-    fn answer(&self, response: Box<http::Response<Body>>) {
+    fn answer(&self, response: Outgoing) {
         self.response.replace(Some(response));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -108,12 +108,12 @@ impl Call {
         self.outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);
         let (parts, ()) = head.into_parts();
-        self.answer(Box::new(http::Response::from_parts(parts, Body::Stream(body))));
+        self.answer(http::Response::from_parts(parts, Body::Stream(body)).into());
         Ok(pump)
     }
 
     /// 500 for what went wrong, logged.
-    pub(super) fn fail(&self, py: Python<'_>, error: PyErr) -> Box<http::Response<Body>> {
+    pub(super) fn fail(&self, py: Python<'_>, error: PyErr) -> Outgoing {
         self.dispatcher.failed(py, &self.plan, &self.head, error)
     }
 
@@ -134,7 +134,7 @@ impl Call {
             if self.response.borrow().is_some() {
                 // Not even the head went out: this can still be said as it should be.
                 self.dispatcher.report(py, &self.plan, &self.head, error);
-                let response = Box::new(closing_problem(StatusCode::INTERNAL_SERVER_ERROR));
+                let response = closing_problem(StatusCode::INTERNAL_SERVER_ERROR).into();
                 self.response.replace(Some(response));
             } else {
                 self.dispatcher.report(py, &self.plan, &self.head, error);
@@ -267,7 +267,13 @@ impl Dispatcher {
         coroutine: Py<PyAny>,
     ) -> Answer {
         match self.core.tasks.start(py, coroutine, call) {
-            Started::Ended(call) => Answer::Ready(call.response.take()),
+            Started::Ended(mut call) => {
+                let response = call.response.take();
+                if let Some(head) = Arc::get_mut(&mut call.head) {
+                    self.left.set(Some(std::mem::take(&mut head.headers)));
+                }
+                Answer::Ready(response)
+            }
             Started::Suspended(waiting, call) => {
                 call.context.set(Some(waiting.context()));
                 self.stamps.suspended(waiting.context());
@@ -302,7 +308,7 @@ pub struct Running {
 }
 
 impl Future for Running {
-    type Output = http::Response<Body>;
+    type Output = Outgoing;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -315,9 +321,9 @@ impl Future for Running {
                     this.call.tie(task);
                 } else {
                     // Polled after it was done; only a broken caller does that.
-                    return Poll::Ready(problem(StatusCode::INTERNAL_SERVER_ERROR));
+                    return Poll::Ready(problem(StatusCode::INTERNAL_SERVER_ERROR).into());
                 }
-                Poll::Ready(*response)
+                Poll::Ready(response)
             }
             None => {
                 this.call.waker.replace(Some(cx.waker().clone()));

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::{Answer, Dispatcher};
 use crate::app::{BodyState, Plan, Reply, Request, RequestHead};
 use crate::bridge::is_cancelled;
-use crate::http::{Body, channel, closing_problem, problem};
+use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 use crate::python::call::vectorcall;
 use crate::python::coroutine::is_coroutine;
 
@@ -25,7 +25,7 @@ pub(super) enum Given {
 /// What is left to do after a handler ended.
 pub(super) enum Conclusion {
     /// Send this.
-    Reply(Box<http::Response<Body>>),
+    Reply(Outgoing),
     /// Send the head, then the chunks of the iterator.
     Stream(http::Response<()>, Py<PyAny>),
     /// Run this coroutine for the answer: a sync handler returned it.
@@ -37,19 +37,19 @@ pub(super) enum Conclusion {
 /// What is left to do for a reply.
 fn conclusion(head: &RequestHead, reply: Reply) -> Conclusion {
     match reply {
-        Reply::Plain(plain) => Conclusion::Reply(Box::new(plain.into_response())),
-        Reply::Whole(response) => Conclusion::Reply(response),
+        Reply::Plain(plain) => Conclusion::Reply(Outgoing::Plain(plain)),
+        Reply::Whole(response) => Conclusion::Reply(response.into()),
         Reply::Stream(response, _) if head.method == Method::HEAD => {
-            Conclusion::Reply(head_of(response))
+            Conclusion::Reply(head_of(response).into())
         }
         Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
     }
 }
 
 /// The head of a stream that is not wanted: HEAD asks for it alone, the iterator stays unstarted.
-fn head_of(response: http::Response<()>) -> Box<http::Response<Body>> {
+fn head_of(response: http::Response<()>) -> http::Response<Body> {
     let (_sender, body) = channel();
-    Box::new(response.map(|()| Body::Stream(body)))
+    response.map(|()| Body::Stream(body))
 }
 
 impl Dispatcher {
@@ -124,7 +124,7 @@ impl Dispatcher {
         head: &RequestHead,
         second: PyErr,
         first: PyErr,
-    ) -> Box<http::Response<Body>> {
+    ) -> Outgoing {
         if second.value(py).as_ptr() != first.value(py).as_ptr()
             && second.value(py).getattr(intern!(py, "__context__")).is_ok_and(|c| c.is_none())
         {
@@ -140,20 +140,20 @@ impl Dispatcher {
         plan: &Plan,
         head: &RequestHead,
         error: PyErr,
-    ) -> Box<http::Response<Body>> {
+    ) -> Outgoing {
         let value = error.value(py);
-        let own = || -> PyResult<Option<Box<http::Response<Body>>>> {
+        let own = || -> PyResult<Option<Outgoing>> {
             if value.is_instance(self.face.disconnect.bind(py))? {
                 // Nobody is left to read an answer, and nothing went wrong here.
-                return Ok(Some(Box::new(closing_problem(StatusCode::BAD_REQUEST))));
+                return Ok(Some(closing_problem(StatusCode::BAD_REQUEST).into()));
             }
             if !value.is_instance(self.face.http_exception.bind(py))? {
                 return Ok(None);
             }
             let response = value.call_method0(intern!(py, "response"))?;
             Ok(match self.encoder.reply(&response, None)? {
-                Reply::Plain(plain) => Some(Box::new(plain.into_response())),
-                Reply::Whole(response) => Some(response),
+                Reply::Plain(plain) => Some(Outgoing::Plain(plain)),
+                Reply::Whole(response) => Some(response.into()),
                 Reply::Stream(..) => None,
             })
         };
@@ -202,9 +202,9 @@ impl Dispatcher {
         plan: &Plan,
         head: &RequestHead,
         error: PyErr,
-    ) -> Box<http::Response<Body>> {
+    ) -> Outgoing {
         self.report(py, plan, head, error);
-        Box::new(problem(StatusCode::INTERNAL_SERVER_ERROR))
+        problem(StatusCode::INTERNAL_SERVER_ERROR).into()
     }
 
     /// Logs an exception that nobody handled.

@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use pyo3::prelude::*;
 
@@ -41,7 +41,7 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Peer, RequestBody, Service, closing_problem, declares_more_than, problem,
+    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, closing_problem, declares_more_than, problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
@@ -94,6 +94,8 @@ pub struct Dispatcher {
     offloader: Offloader,
     limit_body: u64,
     next_id: Cell<u64>,
+    /// The headers of a request that is done and that nobody kept; for the connection.
+    left: Cell<Option<HeaderMap>>,
     stamps: Stamps,
 }
 
@@ -123,6 +125,7 @@ impl Dispatcher {
             // Lanes number their requests without asking each other.
             next_id: Cell::new((core.index as u64) << 48),
             stamps: Stamps::new(core.meter.clone(), meters, core.home.steps().clone()),
+            left: Cell::default(),
             core,
             face,
             limit_body,
@@ -227,7 +230,7 @@ impl Dispatcher {
             self.stamps.prepared();
         }
         in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
-            Ok(Given::Reply(Reply::Plain(plain))) => Answer::Plain(Some(plain)),
+            Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
             given => {
                 let head = self.keep_head(parts, connection);
                 self.keep_params(plan, &head, params);
@@ -321,7 +324,7 @@ impl Dispatcher {
         path: &[(&str, &str)],
         head: &RequestHead,
         request: Option<&Py<Request>>,
-    ) -> Result<Arguments, Box<http::Response<Body>>> {
+    ) -> Result<Arguments, Outgoing> {
         plan.arguments(py, &self.input(path, head.into(), request))
             .map_err(|rejection| self.rejected(py, plan, head, rejection))
     }
@@ -461,6 +464,9 @@ impl Service for DispatchService {
             self.0.stamps.take_up(connection.timing());
             let answer = self.0.begin(py, head, &mut body, connection);
             self.0.stamps.put_down();
+            if let Some(headers) = self.0.left.take() {
+                head.headers = headers;
+            }
             if let Some(unread) = body {
                 connection.leave(unread);
             }
@@ -478,12 +484,12 @@ impl Dispatcher {
         plan: &Plan,
         head: &RequestHead,
         rejection: Rejection,
-    ) -> Box<http::Response<Body>> {
+    ) -> Outgoing {
         let encoded = rejection
             .into_answer(py)
             .and_then(|(status, answer)| Ok((status, self.encoder.encode(answer.as_any())?)));
         match encoded {
-            Ok((status, body)) => Box::new(json(status, body)),
+            Ok((status, body)) => json(status, body).into(),
             Err(error) => self.failed(py, plan, head, error),
         }
     }

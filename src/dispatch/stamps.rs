@@ -68,7 +68,7 @@ impl Stamps {
         self.meter.attends_nothing();
         let in_hand = self.in_hand.take();
         let timing = in_hand.as_ref().and_then(InHand::timing);
-        let until = timing.map_or(0, |timing| timing.finish().1);
+        let until = timing.map_or(0, |timing| timing.last());
         self.meter.worked(until.saturating_sub(self.since.get()));
     }
 

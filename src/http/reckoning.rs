@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::info::ConnectionInfo;
-use crate::telemetry::{LaneMeter, RouteMeter, Stages};
+use crate::telemetry::{LaneMeter, RouteMeter, Stage, Stages};
 
 /// A request of which only the bytes are left.
 #[derive(Debug)]
@@ -69,12 +69,15 @@ impl Reckoning {
         }
         let now = self.meter.clock.now();
         info.written.set(now);
-        for Unsent { route, stages, responded, status } in unsent.drain(..) {
-            let write = status.map(|_| now.saturating_sub(responded));
-            if let Some(meter) = self.routes.get(route as usize) {
-                meter.record(Stages { write, ..stages }, status);
+        for request in unsent.iter_mut() {
+            if request.status.is_some() {
+                request.stages.add(Stage::Write, now.saturating_sub(request.responded));
+            }
+            if let Some(meter) = self.routes.get(request.route as usize) {
+                meter.record(&request.stages, request.status);
             }
         }
+        unsent.clear();
         // The memory goes back to the lane.
         let mut ended = self.ended.borrow_mut();
         if ended.capacity() == 0 {

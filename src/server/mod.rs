@@ -11,6 +11,9 @@
 //!    and announces the end to the others, [`LaneServer::wait_idle`] waits for them,
 //!    [`LaneServer::abort`] cancels what is left when the grace period is over.
 //!
+//! Beside them stand a thread of `treadle.stall`, which waits in [`StallWatch`], and whoever reads a
+//! [`Meter`]; neither takes a lane's time.
+//!
 //! A lane's inbox has one sender, which goes to the acceptor; when the acceptor's thread ends, the
 //! inbox ends after its last connection, so none is lost between the two.
 

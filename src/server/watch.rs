@@ -115,8 +115,8 @@ impl Watched {
         // The beat first: whatever changes the attendance changes it too.
         let beat = self.meter.beat.get();
         let attendance = self.meter.attendance();
-        let goes_on = beat != self.beat
-            || matches!(attendance, Attendance::Parked | Attendance::Away);
+        let goes_on =
+            beat != self.beat || matches!(attendance, Attendance::Parked | Attendance::Away);
         let stood = now.saturating_duration_since(self.since);
         if goes_on {
             self.beat = beat;
@@ -150,7 +150,7 @@ impl StallWatch {
             .ok_or_else(|| PyValueError::new_err("the limit must be greater than 0"))?;
         let now = Instant::now();
         let lanes = meters
-            .iter()
+            .into_iter()
             .map(|meter| meter.shared())
             .map(|meter| Watched { beat: meter.beat.get(), meter, since: now, told: false })
             .collect();

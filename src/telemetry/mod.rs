@@ -21,6 +21,7 @@ mod histogram;
 mod meter;
 mod registry;
 mod route;
+mod stages;
 mod steps;
 mod timing;
 
@@ -28,6 +29,7 @@ pub use clock::{Clock, Scale, Source};
 pub use histogram::Durations;
 pub use meter::{Attendance, Counter, LaneMeter};
 pub use registry::{enroll, enrolled};
-pub use route::{RouteMeter, RouteTimes, Stages};
+pub use route::{RouteMeter, RouteTimes};
+pub use stages::{Stage, Stages};
 pub use steps::{Step, Steps};
 pub use timing::Timing;

@@ -4,29 +4,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::histogram::Durations;
 use super::meter::Counter;
-
-/// How long each stage of one request took, in ticks; `None` where it had no such stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stages {
-    /// From the moment the lane could have seen it to its plan, and in the queue of the pool.
-    pub wait: Option<u64>,
-    /// Its arguments, its body included.
-    pub prepare: Option<u64>,
-    /// Python in its handler.
-    pub run: Option<u64>,
-    /// Its handler's Task waited.
-    pub suspended: Option<u64>,
-    /// From the handler's result to a response.
-    pub serialize: Option<u64>,
-    /// From the response to its last byte in the system's hands.
-    pub write: Option<u64>,
-}
+use super::stages::{STAGES, Stages};
 
 /// The stages of all requests.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTimes {
-    /// In the order of [`Stages`].
-    stages: [Durations; 6],
+    /// In the order of [`Stage`](super::Stage).
+    stages: [Durations; STAGES],
     total: Durations,
     /// Answers by the first digit of their status, from 1xx.
     pub statuses: [u64; 5],
@@ -37,9 +21,9 @@ pub struct RouteTimes {
 }
 
 impl RouteTimes {
-    /// The durations of each stage, in the order of [`Stages`].
+    /// The durations of each stage, in the order of [`Stage`](super::Stage).
     #[must_use]
-    pub fn stages(&self) -> &[Durations; 6] {
+    pub fn stages(&self) -> &[Durations; STAGES] {
         &self.stages
     }
 
@@ -64,22 +48,18 @@ impl RouteMeter {
     }
 
     /// A request has ended, with this status or without an answer.
-    pub fn record(&self, stages: Stages, status: Option<u16>) {
-        let Stages { wait, prepare, run, suspended, serialize, write } = stages;
+    pub fn record(&self, stages: &Stages, status: Option<u16>) {
         let mut times = self.times();
         times.requests += 1;
         match status.map(|status| usize::from(status / 100).wrapping_sub(1)) {
             Some(class) if class < times.statuses.len() => times.statuses[class] += 1,
             _ => times.cancelled += 1,
         }
-        let took = [wait, prepare, run, suspended, serialize, write];
         let mut total = None;
-        for (durations, ticks) in times.stages.iter_mut().zip(took) {
-            if let Some(ticks) = ticks {
-                durations.record(ticks);
-                *total.get_or_insert(0) += ticks;
-            }
-        }
+        stages.each(|at, ticks| {
+            times.stages[at].record(ticks);
+            *total.get_or_insert(0) += ticks;
+        });
         if let Some(total) = total {
             times.total.record(total);
         }
@@ -96,6 +76,7 @@ impl RouteMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Stage;
 
     #[test]
     fn a_route_without_requests_has_nothing_to_read() {
@@ -106,7 +87,7 @@ mod tests {
     fn answers_are_counted_by_class_and_the_rest_as_cancelled() {
         let meter = RouteMeter::default();
         for status in [Some(200), Some(204), Some(404), Some(599), None, Some(700)] {
-            meter.record(Stages::default(), status);
+            meter.record(&Stages::default(), status);
         }
         let times = meter.read().unwrap_or_default();
         assert_eq!(times.statuses, [0, 2, 0, 1, 1]);
@@ -116,7 +97,9 @@ mod tests {
     #[test]
     fn a_stage_that_no_request_had_is_not_there() {
         let meter = RouteMeter::default();
-        meter.record(Stages { run: Some(5), ..Stages::default() }, Some(200));
+        let mut stages = Stages::default();
+        stages.add(Stage::Run, 5);
+        meter.record(&stages, Some(200));
         let times = meter.read().unwrap_or_default();
         assert_eq!(times.total().count(), 1);
         let counts = times.stages().each_ref().map(Durations::count);

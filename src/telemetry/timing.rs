@@ -4,9 +4,9 @@
 //! What takes up a request later than in the poll that began it (a Task) holds the request's number
 //! too: a Task that was given up, and goes on, stamps nothing of the next request.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-use super::route::Stages;
+use super::stages::{Stage, Stages};
 
 /// Where a request stands, in ticks.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Timing {
     began: Cell<u64>,
     /// The end of the last stage.
     last: Cell<u64>,
-    stages: Cell<Stages>,
+    stages: RefCell<Stages>,
 }
 
 impl Timing {
@@ -31,7 +31,9 @@ impl Timing {
         self.id.set(0);
         self.began.set(now);
         self.last.set(now);
-        self.stages.set(Stages { wait: Some(wait), ..Stages::default() });
+        let mut stages = self.stages.borrow_mut();
+        stages.clear();
+        stages.add(Stage::Wait, wait);
     }
 
     /// The request in hand.
@@ -68,47 +70,49 @@ impl Timing {
         self.began.get()
     }
 
-    fn stage(&self, now: u64, stage: impl FnOnce(&mut Stages) -> &mut Option<u64>) {
+    fn stage(&self, now: u64, stage: Stage) {
         let passed = now.saturating_sub(self.last.replace(now));
-        let mut stages = self.stages.get();
-        let stage = stage(&mut stages);
-        *stage = Some(stage.unwrap_or(0) + passed);
-        self.stages.set(stages);
+        self.stages.borrow_mut().add(stage, passed);
     }
 
     /// Its arguments are there.
     pub fn prepared(&self, now: u64) {
-        self.stage(now, |stages| &mut stages.prepare);
+        self.stage(now, Stage::Prepare);
     }
 
     /// A thread of the pool began it, `waited` ticks after it was submitted, and ran it for `ran`.
     pub fn offloaded(&self, now: u64, waited: u64, ran: u64) {
         self.last.set(now);
-        let mut stages = self.stages.get();
-        stages.wait = Some(stages.wait.unwrap_or(0) + waited);
-        stages.run = Some(ran);
-        self.stages.set(stages);
+        let mut stages = self.stages.borrow_mut();
+        stages.add(Stage::Wait, waited);
+        stages.add(Stage::Run, ran);
     }
 
     /// Its handler returned, raised or suspended.
     pub fn ran(&self, now: u64) {
-        self.stage(now, |stages| &mut stages.run);
+        self.stage(now, Stage::Run);
     }
 
     /// Its handler goes on.
     pub fn resumed(&self, now: u64) {
-        self.stage(now, |stages| &mut stages.suspended);
+        self.stage(now, Stage::Suspended);
     }
 
     /// There is a response.
     pub fn serialized(&self, now: u64) {
-        self.stage(now, |stages| &mut stages.serialize);
+        self.stage(now, Stage::Serialize);
+    }
+
+    /// The end of the last stage.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last.get()
     }
 
     /// What there is to record, and when the response was made.
     #[must_use]
     pub fn finish(&self) -> (Stages, u64) {
-        (self.stages.get(), self.last.get())
+        (*self.stages.borrow(), self.last.get())
     }
 }
 
@@ -127,15 +131,9 @@ mod tests {
         timing.serialized(256);
         let (stages, responded) = timing.finish();
         assert_eq!(responded, 256);
-        let want = Stages {
-            wait: Some(7),
-            prepare: Some(10),
-            run: Some(45),
-            suspended: Some(100),
-            serialize: Some(1),
-            write: None,
-        };
-        assert_eq!(stages, want);
+        let mut told = Vec::new();
+        stages.each(|_, ticks| told.push(ticks));
+        assert_eq!(told, [7, 10, 45, 100, 1]);
     }
 
     #[test]
@@ -143,6 +141,6 @@ mod tests {
         let timing = Timing::default();
         timing.begin(100, 0);
         timing.ran(90);
-        assert_eq!(timing.finish().0.run, Some(0));
+        assert_eq!(timing.finish().0.get(Stage::Run), Some(0));
     }
 }

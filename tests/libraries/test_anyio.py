@@ -120,4 +120,8 @@ if __name__ == "__main__":
     done = subprocess.run(
         [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.stdout, done.stderr) == ("21\n", "")
+    assert done.stdout == "21\n"
+    # Before, asyncio's own `kill` may read the status of a child that ends by itself at that moment,
+    # and then say that somebody read it (CPython 127049).
+    if sys.version_info >= (3, 13, 2):
+        assert done.stderr == ""

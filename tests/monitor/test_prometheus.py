@@ -104,7 +104,7 @@ def test_lanes_are_told_in_seconds_and_bytes() -> None:
 
 
 def test_the_process_has_the_standard_names() -> None:
-    told = stats(cpu=2.5, rss=4096, time=1000.5, uptime=0.5, offload=OffloadStats(threads=9))
+    told = stats(cpu=2.5, rss=4096, time=1000.6, uptime=0.5, offload=OffloadStats(threads=9))
     assert value(told, "process_cpu_seconds_total") == 2.5
     assert value(told, "process_resident_memory_bytes") == 4096
     assert value(told, "process_start_time_seconds") == 1000.0

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import stat
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from support.types import Connect, Serve
 
 from treadle import App
 from treadle.binding import BindError
+from treadle.monitor import setup
 from treadle.monitor.client import MonitorError, connect
 from treadle.options import OptionError
 from treadle.telemetry import Stats
@@ -214,9 +214,7 @@ def test_a_server_that_was_killed_leaves_nothing_that_stays(run_cli: RunCli, fol
     killed.send(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     # Its workers leave by themselves, and hold their files until then.
-    while (
-        subprocess.run(["pgrep", "-g", str(killed.pid)], stdout=subprocess.DEVNULL).returncode == 0
-    ):
+    while not setup._is_abandoned(f"{folder}/{killed.pid}.workers"):
         os.sched_yield()
     assert sorted(os.listdir(folder)) == [f"{killed.pid}.sock", f"{killed.pid}.workers"]
     command = run_cli(APP, "--stats-socket", env=runtime)

@@ -85,12 +85,10 @@ def names(shown: list[str]) -> list[str]:
 
 async def test_lanes_routes_and_stages_fit_on_a_small_terminal(screen: Screen) -> None:
     async with screen.run_test(size=SIZE) as pilot:
-        shown = await until(pilot, lambda shown: len(names(shown)) == 3)
+        shown = await until(pilot, lambda shown: len(names(shown)) == 3 and shown[23])
     assert len(shown) == 24
     assert max(map(len, shown)) <= 80
-    assert re.match(
-        r" treadle \S+ · CPython \S+ (free-threaded|GIL on) · up \S+ · /tmp/\S+s\.sock$", shown[0]
-    )
+    assert re.match(r" treadle \S+ · CPython \S+ (free-threaded|GIL on) · up \S+ · /tmp/", shown[0])
     assert re.search(
         r"req/s · 0 active · \d\.\d\d cores · \S+ MiB · offload 0/\d+ · every", shown[1]
     )

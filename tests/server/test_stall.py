@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.cli import RunCli
+from support.gate import SOURCE, Gate
 from support.types import Connect, Serve
 
 import treadle
@@ -258,6 +260,26 @@ def test_a_stop_during_a_stall_ends_with_the_stall(
     assert client.response().status == 204
     assert "goes on" in said.get(timeout=10)
     assert not [each for each in threading.enumerate() if each.name == "treadle-stall-watch"]
+
+
+def test_the_command_says_it_on_standard_error_while_it_stops(
+    run_cli: RunCli, gate: Gate, raw: Connect
+) -> None:
+    source = SOURCE + '@app.get("/block")\ndef blocking():\n    block()\n'
+    command = run_cli(source, "--stall-warning", "0.02", env=gate.env)
+    client = raw(command)
+    ask(client, "/block")
+    arrival = gate.arrival()
+    command.send()
+    file = re.escape(str(run_cli.folder / "main.py"))
+    command.wait_for_stderr(
+        rf"WARNING treadle: lane 0 has not turned for 0\.\d\d s in request 1: GET /block \({file}:\d+ "
+        rf'blocking\)\n  File "{file}", line \d+, in blocking\n    block\(\)\n'
+    )
+    arrival.release()
+    assert client.response().status == 204
+    assert command.wait() == 0
+    assert re.search(r"WARNING treadle: lane 0 goes on after \d\.\d\d s\n$", command.stderr)
 
 
 def test_0_watches_nothing(serve: Serve) -> None:

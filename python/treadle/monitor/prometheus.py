@@ -100,9 +100,9 @@ def _process(stats: Stats) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "process_resident_memory_bytes", "Resident memory of the server's processes.", stats.rss
     )
-    yield GaugeMetricFamily(
-        "process_start_time_seconds", "Unix time of the start.", stats.time - stats.uptime
-    )
+    # Whole, because it must not change: the two clocks that it comes from drift.
+    began = round(stats.time - stats.uptime)
+    yield GaugeMetricFamily("process_start_time_seconds", "Unix time of the start.", began)
     yield InfoMetricFamily(
         "treadle",
         "What serves.",

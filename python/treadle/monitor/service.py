@@ -1,8 +1,8 @@
 """Answers for the server on sockets of its own, from threads of its own.
 
 So it answers while every lane is busy, and also while one is stalled, which is when it is looked at.
-`GET /stats` is one JSON document (`treadle.stats.Stats`), `GET /metrics` the same in Prometheus'
-format.
+`GET /stats` is one JSON document (`treadle.telemetry.Stats`), `GET /metrics` the same in
+Prometheus' format, where that was asked for.
 
 One thread waits for connections to all sockets; each connection is answered by a thread that ends
 with it, at most `MOST` at a time. On a Unix socket only processes of the same user, or of root, are
@@ -42,15 +42,20 @@ class Service:
     def __init__(self) -> None:
         self._listeners: dict[int, tuple[socket.socket, Callable[[], Stats], bool]] = {}
         self._places = threading.Semaphore(MOST)
-        self._stopped, self._stop = os.pipe()
         self._thread = threading.Thread(target=self._run, name="treadle-monitor", daemon=True)
 
     def add(self, listener: socket.socket, read: Callable[[], Stats], *, metrics: bool) -> None:
         """Adds a listening socket, before `start`; `metrics`: whether it has `/metrics` too."""
         self._listeners[listener.fileno()] = listener, read, metrics
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there is anything to start for."""
+        return bool(self._listeners)
+
     def start(self) -> None:
         """Begins to answer."""
+        self._stopped, self._stop = os.pipe()
         self._thread.start()
 
     def stop(self) -> None:

@@ -86,17 +86,19 @@ class Monitor:
             self._app.stats, self._group, worker=worker, lanes=self._options.lanes
         )
         self._collector = collector
-        service = Service()
-        for binding, metrics in ((self.metrics, True), (self.stats, True)):
-            if binding is not None:
-                for listener in binding.sockets:
-                    service.add(listener, collector.read, metrics=metrics)
         if self._group is not None:
             self._own = _join_group(self._group.path(worker))
-            if self._own is not None:
-                service.add(self._own.sockets[0], collector.own, metrics=False)
-        service.start()
-        self._service = service
+        service = Service()
+        for binding, read, metrics in (
+            (self.metrics, collector.read, True),
+            (self.stats, collector.read, False),
+            (self._own, collector.own, False),
+        ):
+            for listener in () if binding is None else binding.sockets:
+                service.add(listener, read, metrics=metrics)
+        if service.has_listeners:
+            service.start()
+            self._service = service
 
     def stop(self) -> None:
         """Answers no more; nothing where it did not."""
