@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 use super::client::{Answer, Broken, Client};
 use super::failure::{Failure, FailureKind};
 use super::job::{Kind, Plan};
-use super::pace::{Pace, Seat, Ticket};
+use super::pace::{Pace, Seat};
 use super::tally::{Settled, Tally};
 use super::wire::Receiving;
 
@@ -92,7 +92,7 @@ pub(crate) async fn work(shared: Rc<Shared>, mut client: Option<Client>) {
     let seat = Rc::new(Seat::default());
     let mut patience = Patience::new(shared.timeout);
     let mut backoff = BACKOFF.0;
-    while let Some(ticket) = next(&shared.pace, &seat, &mut client).await {
+    while let Some(ticket) = poll_fn(|cx| shared.pace.poll_next(&seat, cx)).await {
         let sent = Instant::now();
         let index = shared.plan.choice.pick(ticket.number);
         let kind = &shared.plan.kinds[index];
@@ -117,26 +117,13 @@ pub(crate) async fn work(shared: Rc<Shared>, mut client: Option<Client>) {
     }
 }
 
-async fn next(pace: &Pace, seat: &Rc<Seat>, client: &mut Option<Client>) -> Option<Ticket> {
-    poll_fn(|cx| {
-        let polled = pace.poll_next(seat, cx);
-        if polled.is_pending()
-            && let Some(idle) = client
-            && idle.poll_usable(cx) == Poll::Ready(false)
-        {
-            *client = None; // the server has closed it, as it may
-        }
-        polled
-    })
-    .await
-}
-
 async fn attempt(
     shared: &Shared,
     client: &mut Option<Client>,
     kind: &Kind,
 ) -> Result<Answer, Failure> {
     loop {
+        // A server may close a connection between two requests.
         let usable = match client {
             Some(client) => poll_fn(|cx| client.poll_usable(cx)).await,
             None => false,
