@@ -134,13 +134,7 @@ impl Dispatcher {
     }
 
     /// The answer that an exception itself stands for; 500 for any other.
-    fn unhandled(
-        &self,
-        py: Python<'_>,
-        plan: &Plan,
-        head: &RequestHead,
-        error: PyErr,
-    ) -> Outgoing {
+    fn unhandled(&self, py: Python<'_>, plan: &Plan, head: &RequestHead, error: PyErr) -> Outgoing {
         let value = error.value(py);
         let own = || -> PyResult<Option<Outgoing>> {
             if value.is_instance(self.face.disconnect.bind(py))? {

@@ -41,7 +41,8 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, closing_problem, declares_more_than, problem,
+    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, closing_problem,
+    declares_more_than, problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};

@@ -1,12 +1,22 @@
 //! The ready queue: callbacks that wait for the next turn, and the wake-up of that turn.
 //!
-//! Any thread may push; only the turn takes. `scheduled` says that a turn is on its way or running,
-//! so that pushing wakes it once and not for every callback. It is cleared before the turn looks at
-//! the queue for the last time: a push that comes after that look finds the flag down and wakes, a
-//! push that came before is found by the look. (The queue's lock puts the two in order.)
+//! # Two queues
 //!
-//! Nothing of Python runs while a lock is held: entries are dropped outside.
+//! Nearly all callbacks are pushed by the thread that runs the loop, and only that thread takes
+//! them. They lie in a queue of the thread's own ([`HERE`]), which nobody else can reach and nothing
+//! guards. What other threads push lies in `others`, behind a lock; so does everything while the loop
+//! does not run. Each queue keeps its order; between two threads there is none to keep.
+//!
+//! # Why no callback is left behind
+//!
+//! `scheduled` says that a turn is on its way or running, so that pushing wakes it once and not for
+//! every callback. Another thread puts its callback down, says so in `has_others`, *then* reads
+//! `scheduled`; the turn clears `scheduled`, *then* reads `has_others`. All four are sequentially
+//! consistent, so either the pusher finds the flag down and wakes, or the turn finds the callback.
+//!
+//! Nothing of Python runs while a lock is held or a queue is borrowed: entries are dropped outside.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -30,10 +40,24 @@ pub(super) enum Entry {
     Foreign(Py<PyAny>),
 }
 
+/// The callbacks that a thread has pushed to the loop that it runs.
+#[derive(Default)]
+struct Here {
+    /// Which loop that is, by the address of its [`Ready`]; 0 is none.
+    of: usize,
+    queue: VecDeque<Entry>,
+}
+
+thread_local! {
+    static HERE: RefCell<Here> = const { RefCell::new(Here { of: 0, queue: VecDeque::new() }) };
+}
+
 /// The callbacks of one loop, in order.
 #[derive(Default)]
 pub(super) struct Ready {
-    queue: Mutex<VecDeque<Entry>>,
+    others: Mutex<VecDeque<Entry>>,
+    /// There is something in `others`.
+    has_others: AtomicBool,
     /// A turn is on its way or running.
     scheduled: AtomicBool,
     /// The turn's task, while the loop runs.
@@ -43,44 +67,76 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Entry>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn others(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
         self.waker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Does something with this thread's queue, if it is the loop's.
+    #[inline]
+    fn here<R>(&self, body: impl FnOnce(&mut VecDeque<Entry>) -> R) -> Option<R> {
+        // A thread whose locals are gone runs no loop.
+        let done = HERE.try_with(|here| {
+            let mut here = here.borrow_mut();
+            (here.of == self.address()).then(|| body(&mut here.queue))
+        });
+        done.ok().flatten()
+    }
+
+    /// The calling thread runs the loop, inside whatever other loop it runs, until the guard goes.
+    pub(super) fn begin(&self) -> Running<'_> {
+        let queue = std::mem::take(&mut *self.others());
+        Running { ready: self, before: HERE.replace(Here { of: self.address(), queue }) }
+    }
+
     /// Adds a callback for the next turn and sees to it that there is one.
     pub(super) fn push(&self, entry: Entry) {
-        self.queue().push_back(entry);
+        let mut entry = Some(entry);
+        self.here(|queue| queue.extend(entry.take()));
+        if let Some(entry) = entry {
+            self.others().push_back(entry);
+            self.has_others.store(true, Ordering::SeqCst);
+        }
         self.wake();
     }
 
     /// Adds callbacks from inside the turn, which will take them.
     pub(super) fn extend(&self, entries: impl Iterator<Item = Entry>) {
-        self.queue().extend(entries);
+        self.here(|queue| queue.extend(entries));
     }
 
     /// Puts back what the turn did not come to.
     pub(super) fn put_back(&self, mut left: VecDeque<Entry>) {
-        let mut queue = self.queue();
-        left.append(&mut queue);
-        *queue = left;
+        self.here(|queue| {
+            left.append(queue);
+            std::mem::swap(queue, &mut left);
+        });
     }
 
-    /// Swaps the waiting callbacks with `batch`, which is empty.
+    /// Fills `batch`, which is empty, with the waiting callbacks.
     pub(super) fn take(&self, batch: &mut VecDeque<Entry>) {
-        std::mem::swap(&mut *self.queue(), batch);
+        self.here(|queue| std::mem::swap(queue, batch));
+        if self.has_others.load(Ordering::Relaxed) {
+            self.has_others.store(false, Ordering::SeqCst);
+            batch.append(&mut self.others());
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue().is_empty()
+        !self.has_others.load(Ordering::SeqCst)
+            && self.here(|queue| queue.is_empty()) != Some(false)
     }
 
     /// Has a turn run; from any thread.
     pub(super) fn wake(&self) {
-        if !self.scheduled.load(Ordering::Relaxed) && !self.scheduled.swap(true, Ordering::AcqRel) {
+        if !self.scheduled.load(Ordering::SeqCst) && !self.scheduled.swap(true, Ordering::SeqCst) {
             if let Some(meter) = self.meter.get() {
                 meter.calls_turn();
             }
@@ -109,7 +165,7 @@ impl Ready {
 
     /// The turn is over: what is pushed from now on wakes the next.
     pub(super) fn end_turn(&self) {
-        self.scheduled.store(false, Ordering::Release);
+        self.scheduled.store(false, Ordering::SeqCst);
     }
 
     /// The turn has seen to the next one itself.
@@ -118,21 +174,28 @@ impl Ready {
     }
 
     /// The loop does not run any more.
-    pub(super) fn end(&self) {
+    fn end(&self, mut here: Here) {
+        if here.of == self.address() {
+            let mut others = self.others();
+            here.queue.append(&mut others);
+            std::mem::swap(&mut *others, &mut here.queue);
+        }
         let waker = self.waker().take();
-        self.scheduled.store(false, Ordering::Release);
-        drop(waker);
+        self.scheduled.store(false, Ordering::SeqCst);
+        drop((waker, here));
     }
 
     /// Drops everything.
     pub(super) fn clear(&self) {
-        let left = std::mem::take(&mut *self.queue());
-        drop(left);
+        let own = self.here(std::mem::take);
+        let others = std::mem::take(&mut *self.others());
+        drop((own, others));
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // Whoever holds the lock now is inside one of the methods above and keeps all alive.
-        if let Ok(queue) = self.queue.try_lock() {
+        // Whoever holds the lock now is inside one of the methods above and keeps all alive. So does
+        // the thread that runs the loop, for the callbacks in a queue that only it can reach.
+        if let Ok(queue) = self.others.try_lock() {
             for entry in &*queue {
                 match entry {
                     Entry::Once(handle) | Entry::Native(handle) => visit.call(handle)?,
@@ -142,5 +205,20 @@ impl Ready {
             }
         }
         Ok(())
+    }
+}
+
+/// A loop that runs on this thread.
+#[must_use]
+pub(super) struct Running<'a> {
+    ready: &'a Ready,
+    /// What the thread ran before.
+    before: Here,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let here = HERE.replace(std::mem::take(&mut self.before));
+        self.ready.end(here);
     }
 }

@@ -36,6 +36,7 @@ const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 /// Drives `event_loop` until it is stopped.
 pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) -> PyResult<()> {
     event_loop.get().ready.count_for(&core.meter);
+    let _running = event_loop.get().ready.begin();
     let driver = LoopDriver {
         event_loop: event_loop.clone().unbind(),
         core,
@@ -47,7 +48,6 @@ pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) ->
     // A task rather than the root future: Tokio's queue then puts it behind the connections that
     // are ready now, so one turn serves what all of them left.
     let outcome = tokio::task::spawn_local(driver).await;
-    event_loop.get().ready.end();
     outcome.map_err(|error| PyRuntimeError::new_err(format!("the lane's turn failed: {error}")))?
 }
 
