@@ -12,6 +12,7 @@ LOOP = (
     Place("EventLoop.run_forever", os.path.join(os.path.dirname(treadle.__file__), "loop.py")),
 )
 HANDLER = Place("get_user", "/srv/main.py")
+POOL = Place("_worker", "/usr/lib/python3.14/concurrent/futures/thread.py")
 QUERY = Place("query", "/v/lib/python3.14t/site-packages/orm/core.py")
 
 
@@ -40,6 +41,7 @@ def test_what_waits_or_is_no_python_is_left_out() -> None:
             (Stack("thread", (Place("Event.wait", "/usr/lib/python3.14/threading.py"),)), 5),
             (Stack("treadle-profile", (HANDLER,)), 5),
             (Stack("treadle-lane-0", ()), 5),
+            (Stack("treadle-offload_0", (POOL,), running=True), 5),
         ]
     )
     assert (root.count, root.children) == (0, [])
@@ -47,8 +49,7 @@ def test_what_waits_or_is_no_python_is_left_out() -> None:
 
 
 def test_offloaded_handlers_have_a_root_of_their_own() -> None:
-    pool = Place("_worker", "/usr/lib/python3.14/concurrent/futures/thread.py")
-    root = build([(Stack("treadle-offload_3", (pool, HANDLER)), 2)])
+    root = build([(Stack("treadle-offload_3", (POOL, HANDLER)), 2)])
     assert collapsed(root) == ["offloaded handlers;get_user (/srv/main.py) 2"]
 
 

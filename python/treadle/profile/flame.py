@@ -87,6 +87,8 @@ def _path(stack: Stack) -> list[tuple[str, str]] | None:
     if stack.running is False or (stack.running is None and _waits(inner[-1])):
         return None
     inner = tuple(place for place in inner if not _is_boilerplate(place))
+    if not inner:
+        return None
     return [(thread, ""), *((place.function, _where(place)) for place in inner)]
 
 

@@ -121,7 +121,7 @@ def _stages(routes: tuple[RouteRow, ...]) -> Iterable[Bars | Table]:
     if not routes:
         return
     quantities = ("mean", "p50", "p90", "p99", "max")
-    digits = 3 if max(route.mean for route in routes) < 0.01 else 1
+    digits = 3 if min(route.mean for route in routes) < 0.01 else 1
     metrics = [Metric(name, "ms", digits, more_is_better=False) for name in quantities]
     rows = [
         BarRow(

@@ -19,6 +19,8 @@ LONG_SERIALIZE = 50e-6
 LARGE_PREPARE = 0.4
 LONG_PREPARE = 200e-6
 MOSTLY_WAITS = 0.8
+WORTH_A_WORD = 0.02
+"""What being async costs, as a share of the time that the handler runs."""
 
 
 def _failures(profile: Profile) -> Iterator[Advice]:
@@ -119,7 +121,9 @@ def _needless_async(profile: Profile) -> Iterator[Advice]:
     figures = {line.name: line.figures.get(TREADLE) for line in profile.budget.lines}
     paid = sum(figure.ns for name in ("coroutine object", "Task") if (figure := figures.get(name)))
     for route in profile.routes:
-        if route.mode == "task" and route.requests and not route.stage("suspended").count:
+        run = route.stage("run")
+        waited = route.stage("suspended").count > 0
+        if route.mode == "task" and not waited and 0 < run.mean < paid / 1e9 / WORTH_A_WORD:
             yield Advice(
                 kind="needless-async",
                 severity=WORTH_KNOWING,
