@@ -14,6 +14,9 @@ import pytest
 from support.profiles import BUSY_APP
 
 from treadle.profile import machine
+from treadle.profile.check import address, check
+from treadle.profile.load import LoadRequest
+from treadle.profile.progress import Progress
 from treadle.profile.target import Gone, NotStarted, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -57,6 +60,16 @@ def test_what_it_prints_never_holds_it_up(folder: Path) -> None:
     (folder / "main.py").write_text("print('x' * 1_000_000)\n" + BUSY_APP)
     with Server("main:app", options=["--port", "0", "--lanes", "1"]) as server:
         assert server.read().pid == server.pid
+
+
+def test_it_counts_whatever_the_environment_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TREADLE_TELEMETRY", "false")
+    monkeypatch.setenv("TREADLE_WORKERS", "2")
+    with Server("main:app", options=["--port", "0", "--lanes", "1"]) as server:
+        check(address(server.url), [LoadRequest(name="user", path="/users/7")], Progress())
+        assert [route.template for route in server.read().routes] == ["/users/{id}"]
 
 
 def test_a_server_that_was_killed_is_gone(server: Server) -> None:

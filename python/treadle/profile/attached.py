@@ -40,6 +40,8 @@ def look(asked: Asked, found: Profile, progress: Progress) -> None:
                 progress.part("reading, s", asked.duration - left, asked.duration)
                 time.sleep(min(interval, left))
             seen.end()
+            if not found.routes:
+                found.notes = (*found.notes, "No request was counted meanwhile.")
         except BaseException:
             seen.keep()
             raise

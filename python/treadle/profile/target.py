@@ -91,7 +91,15 @@ class Server:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         words = [sys.executable, "-m", "treadle.profile.child", str(theirs.fileno()), "run", app]
-        words += ["--workers", "1", "--grace", "1", *(["--factory"] if factory else []), *options]
+        words += [
+            "--workers",
+            "1",
+            "--grace",
+            "1",
+            "--telemetry",
+            *(["--factory"] if factory else []),
+            *options,
+        ]
         with theirs:
             self._process = subprocess.Popen(
                 words,
