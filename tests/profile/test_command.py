@@ -56,19 +56,24 @@ def run(folder: Path) -> Run:
     """`run(*words)` is `treadle profile`, from its start to its end."""
 
     def start(*words: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "treadle", "profile", *words],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        done = _profile(folder, *words)
         assert _servers(folder) == []
-        return Done(done, folder)
+        return done
 
     return start
+
+
+def _profile(folder: Path, *words: str) -> Done:
+    done = subprocess.run(
+        [sys.executable, "-m", "treadle", "profile", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    return Done(done, folder)
 
 
 def _servers(folder: Path) -> list[str]:
@@ -153,35 +158,38 @@ def test_errors_are_profiled_where_that_is_asked_for(run: Run) -> None:
     assert set(done.profile.load.statuses) == {"4xx"}
 
 
-def test_a_running_server_is_read(run: Run, run_cli: RunCli, folder: Path) -> None:
-    server = run_cli(BUSY_APP, "--stats-socket", str(folder / "stats.sock"))
-    stop = ("--duration", "0.6", "--json", "out.json", "--no-budget")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_running_server_is_read(
+    run_cli: RunCli, folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    options = ("--stats-socket", "--workers", str(workers), "--lanes", "1")
+    server = run_cli(BUSY_APP, *options)
+    words = ("--duration", "0.6", "--json", "out.json", "--no-budget")
     with _asking(server.port):
-        words = ["--attach", str(folder / "stats.sock"), *stop]
-        done = subprocess.run(
-            [sys.executable, "-m", "treadle", "profile", *words],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (0, "")
-    found = report_json.read(folder / "out.json")
+        # The server runs in the folder as well: `run` would take it for a remainder.
+        done = _profile(folder, "--attach", str(server.pid), *words)
+    assert (done.status, done.err) == (0, "")
+    found = done.profile
+    assert found.origin.target == f"process {server.pid}"
     assert found.load is None
-    assert found.routes[0].name == "GET /users/{id}"
+    assert found.routes[0].name == "GET /busy"
     assert found.cpu is not None
+    assert found.timeline
+    if found.flame is not None:
+        assert found.flame.samples > 0
+        assert bool([n for n in found.notes if "worker process" in n]) == (workers > 1)
     assert server.stop() == 0
 
 
 class _asking:
-    """Asks for /users/7 again and again while the block runs, from a process of its own."""
+    """Asks for /busy again and again while the block runs, from a process of its own."""
 
     def __init__(self, port: int) -> None:
         script = (
             "import http.client\n"
             f"c = http.client.HTTPConnection('127.0.0.1', {port})\n"
-            "while True: c.request('GET', '/users/7'); c.getresponse().read()\n"
+            "while True: c.request('GET', '/busy'); c.getresponse().read()\n"
         )
         self._process = subprocess.Popen([sys.executable, "-c", script])
 

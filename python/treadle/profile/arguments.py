@@ -54,7 +54,10 @@ class Asked:
     @property
     def name(self) -> str:
         """What is profiled."""
-        return self.app or str(self.attach)
+        if self.app is not None:
+            return self.app
+        attach = str(self.attach)
+        return f"process {attach}" if attach.isdecimal() else attach
 
 
 def fill(parser: argparse.ArgumentParser) -> None:

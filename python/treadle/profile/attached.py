@@ -6,6 +6,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from treadle.profile import machine
 from treadle.profile.arguments import Asked
 from treadle.profile.progress import Progress
 from treadle.profile.readings import Readings, note_origin
@@ -29,7 +30,10 @@ def look(asked: Asked, found: Profile, progress: Progress) -> None:
         seen = Readings(running, found, workers=True)
         sampler = None
         if running.pid and asked.sampler != "none":
-            sampler, refused = sampling(asked.sampler, running.pid, None)
+            worker = machine.busiest(running.pid)
+            if worker != running.pid:
+                found.notes = (*found.notes, f"Stacks are those of the worker process {worker}.")
+            sampler, refused = sampling(asked.sampler, worker, None)
             if sampler is None:
                 found.notes = (*found.notes, f"No flame graph: {' '.join(refused)}")
         try:

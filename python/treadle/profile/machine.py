@@ -12,7 +12,7 @@ from typing import NamedTuple
 from treadle.options import cores
 from treadle.profile.record import Machine
 
-__all__ = ["CpuTimes", "commit", "cpu_times", "describe"]
+__all__ = ["CpuTimes", "busiest", "commit", "cpu_times", "describe"]
 
 
 class CpuTimes(NamedTuple):
@@ -36,6 +36,18 @@ def cpu_times(pid: int, *, workers: bool = False) -> CpuTimes | None:
             system += times.system
             offload += times.offload or 0.0
     return CpuTimes(system, offload if named else None)
+
+
+def busiest(pid: int) -> int:
+    """The process, or the child of it, that has used most CPU time: of workers one that works."""
+
+    def spent(each: int) -> float:
+        try:
+            return sum(_stat(f"/proc/{each}/stat"))
+        except (OSError, ValueError, IndexError):
+            return -1.0
+
+    return max((pid, *_children(pid)), key=spent)
 
 
 def _children(pid: int) -> list[int]:
