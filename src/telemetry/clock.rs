@@ -41,11 +41,10 @@ impl Clock {
             (after.saturating_sub(before), before, instant)
         };
         let first = try_once(());
-        let (took, before, instant) =
-            [(); 4]
-                .map(try_once)
-                .into_iter()
-                .fold(first, |best, next| if next.0 < best.0 { next } else { best });
+        let (took, before, instant) = [(); 4]
+            .map(try_once)
+            .into_iter()
+            .fold(first, |best, next| if next.0 < best.0 { next } else { best });
         (before + took / 2, instant)
     }
 
