@@ -17,12 +17,12 @@ from profiling import html, lines, results
 from profiling.console import Console
 from profiling.errors import ComparisonError
 from profiling.files import write
-from profiling.html.model import Axis, Line, Lines, Metric, Page, Point, Table
 from profiling.paths import RESULTS
 from profiling.ratios import ROWS, Ceiling
 from profiling.report import table
 from profiling.results import Machine, Verdict
 from profiling.statistics import deviation, median
+from treadle.profile.html import Axis, Line, Lines, Metric, Page, Point, Table
 
 _BEFORE = 3
 """A value is compared with the median of so many before it."""

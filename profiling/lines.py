@@ -8,7 +8,7 @@ from math import ceil, floor, log2, log10
 from xml.sax.saxutils import escape
 
 from profiling.chart import DARK, STYLE, text
-from profiling.html.model import Line, Lines, Metric, Point
+from treadle.profile.html import Line, Lines, Metric, Point
 
 _COLORS = ("0f766e", "2563eb", "d97706", "9333ea", "dc2626", "4d7c0f", "0891b2", "db2777", "64748b")
 _DARKS = ("2dd4bf", "60a5fa", "fbbf24", "c084fc", "f87171", "a3e635", "22d3ee", "f472b6", "94a3b8")

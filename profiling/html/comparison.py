@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 from profiling import report, scenarios
 from profiling.console import DISTURBED
-from profiling.html.model import Axis, BarRow, Bars, Line, Lines, Metric, Page, Point, Table
 from profiling.interpreters import Interpreter
 from profiling.peers import Product
 from profiling.report import Cell
 from profiling.results import Result, ServerFacts
 from profiling.scenarios import SCENARIOS
 from profiling.schedule import main_connections
+from treadle.profile.html import Axis, BarRow, Bars, Line, Lines, Metric, Page, Point, Table
 
 _RATE = Metric("requests/s")
 _CPU = Metric("CPU us/request", "us", 1, more_is_better=False)

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import msgspec
 
 from profiling import records
-from profiling.html.model import Axis, BarRow, Bars, Line, Lines, Metric, Page, Point
 from profiling.interpreters import PYTHONS
 from profiling.records import Record
 from profiling.report import table
 from profiling.results import Verdict
 from profiling.statistics import median
+from treadle.profile.html import Axis, BarRow, Bars, Line, Lines, Metric, Page, Point
 
 ROW = "mixed-to-best-other"
 

@@ -3,13 +3,13 @@
 import msgspec
 
 from profiling import records
-from profiling.html.model import Axis, Line, Lines, Metric, Page, Point, Table
 from profiling.interpreters import PYTHONS
 from profiling.records import Record
 from profiling.report import table
 from profiling.results import Verdict
 from profiling.scale.curves import CURVES, Curve
 from profiling.statistics import deviation, median
+from treadle.profile.html import Axis, Line, Lines, Metric, Page, Point, Table
 
 _NEAR_IDEAL = 0.9
 

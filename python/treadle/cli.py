@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,8 @@ EXIT_USAGE = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (`sys.argv[1:]` if None). Returns the exit status."""
     with _stopped_by_signals():
-        given = vars(_parser().parse_args(argv))
+        words = sys.argv[1:] if argv is None else list(argv)
+        given = vars(_parser(words[:1]).parse_args(words))
         command: Callable[[dict[str, Any]], int] = given.pop("command")
         return command(given)
 
@@ -44,6 +46,12 @@ def _top(given: dict[str, Any]) -> int:
     from treadle.monitor import top
 
     return top.run(given["target"], given["interval"])
+
+
+def _profile(given: dict[str, Any]) -> int:
+    from treadle.profile import command
+
+    return command.main(given)
 
 
 def _run(given: dict[str, Any]) -> int:
@@ -128,7 +136,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="treadle",
         description="Serves Python web apps on merged Tokio/asyncio lanes.",
@@ -172,8 +180,27 @@ def _parser() -> argparse.ArgumentParser:
         else:
             run.add_argument(option.flag, metavar=option.metavar, **common)
     top = _add_top(commands)
-    parser.formatter_class = run.formatter_class = top.formatter_class = argparse.HelpFormatter
+    profile = _add_profile(commands, filled=command == ["profile"])
+    for each in (parser, run, top, profile):
+        each.formatter_class = argparse.HelpFormatter
     return parser
+
+
+def _add_profile(commands: Any, *, filled: bool) -> argparse.ArgumentParser:
+    """The options are only read, and their module imported, when they are asked for."""
+    profile: argparse.ArgumentParser = commands.add_parser(
+        "profile",
+        allow_abbrev=False,
+        help="see where an app's time goes",
+        description="Starts an app, drives it, and tells where the time of its requests goes.",
+        formatter_class=_narrow,
+    )
+    if filled:
+        from treadle.profile import arguments
+
+        arguments.fill(profile)
+    profile.set_defaults(command=_profile)
+    return profile
 
 
 def _add_top(commands: Any) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ import pytest
 
 import treadle
 from profiling.extensions import BUILDING, load
+from treadle.profile import budget
 
 pytestmark = pytest.mark.timeout(BUILDING)
 
@@ -130,3 +131,11 @@ def test_in_a_handler(interop: ModuleType, serve: Any, raw: Any) -> None:
 
     connection = raw(serve(app))
     assert connection.get().body == b"42"
+
+
+def test_a_round_trip_of_it_stands_in_the_async_budget(interop: ModuleType) -> None:
+    measured = budget.measure(rounds=1, count=64, foreign=lambda: interop.ready(1))
+    line = next(line for line in measured.lines if line.name == "conversion across the bridge")
+    figure = line.figures[budget.BRIDGE]
+    assert figure is not None
+    assert figure.ns > 0

@@ -1,88 +1,7 @@
 "use strict";
-// Draws the page's data (profiling/html/model.py). Plain DOM and SVG: nothing is fetched.
+// Bars and lines.
 (() => {
-  const page = JSON.parse(document.getElementById("data").textContent);
-  const tip = document.getElementById("tip");
-  const SVG = "http://www.w3.org/2000/svg";
-  const redraws = [];
-
-  // -- small tools --
-
-  function make(tag, attributes = {}, ...children) {
-    const inSvg = SVG_TAGS.has(tag);
-    const node = inSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-      else if (name === "style") node.style.cssText = value;
-      else if (value != null) node.setAttribute(name, value);
-    }
-    node.append(...children.filter((child) => child != null));
-    return node;
-  }
-  const SVG_TAGS = new Set(["svg", "g", "line", "path", "circle", "text", "rect"]);
-
-  function shown(value, metric) {
-    if (value == null) return "-";
-    const digits = Math.abs(value) < 1e5 ? metric.digits : 0;
-    const told = value.toLocaleString("en-US", {
-      minimumFractionDigits: digits, maximumFractionDigits: digits,
-    });
-    return metric.unit ? `${told} ${metric.unit}` : told;
-  }
-  function short(value) {
-    const size = Math.abs(value);
-    if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)} M`;
-    if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)} k`;
-    return (+value.toPrecision(3)).toLocaleString("en-US");
-  }
-  const color = (number) => `var(--c${number % 10})`;
-  const swatch = (number, hollow) => make("span", {
-    class: hollow ? "swatch hollow" : "swatch",
-    style: hollow ? `color: ${color(number)}` : `background: ${color(number)}`,
-  });
-
-  function tell(event, title, rows) {
-    tip.replaceChildren(make("b", {}, title), ...rows.map(([name, value, number, hollow]) =>
-      make("div", {},
-        make("span", {}, ...(number == null ? [] : [swatch(number, hollow)]), name),
-        make("span", {}, value))));
-    tip.hidden = false;
-    const box = tip.getBoundingClientRect();
-    const left = Math.min(event.clientX + 14, innerWidth - box.width - 8);
-    const below = event.clientY + 18;
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${below + box.height > innerHeight ? event.clientY - box.height - 12 : below}px`;
-  }
-  const hush = () => { tip.hidden = true; };
-  addEventListener("scroll", hush, { passive: true });
-
-  // Buttons of which exactly one is pressed; none where there is no choice.
-  function choice(names, chosen, label) {
-    if (names.length < 2) return null;
-    const buttons = names.map((name, at) => make("button", {
-      type: "button", "aria-pressed": at === 0, onclick: () => {
-        buttons.forEach((other, place) => other.setAttribute("aria-pressed", place === at));
-        chosen(at);
-      },
-    }, name));
-    return make("div", { class: "group", role: "group", "aria-label": label }, ...buttons);
-  }
-  // A legend whose entries switch on and off.
-  function legend(entries, hidden, changed) {
-    if (entries.length < 2) return null;
-    return make("div", { class: "group", role: "group", "aria-label": "series" },
-      ...entries.map(({ name, number, hollow }) => {
-        const button = make("button", {
-          type: "button", class: "chip", "aria-pressed": !hidden.has(name), onclick: () => {
-            if (!hidden.delete(name)) hidden.add(name);
-            button.setAttribute("aria-pressed", !hidden.has(name));
-            changed();
-          },
-        }, swatch(number, hollow), name);
-        return button;
-      }));
-  }
-  const sidesOf = (items) => [...new Set(items.map((item) => item.side).filter(Boolean))];
+  const { make, shown, short, color, tell, hush, choice, legend, sidesOf, redraws, draws } = treadle;
 
   // -- bars --
 
@@ -104,8 +23,12 @@
       const value = (row, name) => (row.values[name] || [])[state.metric];
       const all = rows.flatMap((row) => series.map((name) => value(row, name)))
         .filter((one) => one != null).sort((a, b) => a - b);
+      if (chart.stacked) {
+        drawStacked(metric, series, rows, value);
+        return;
+      }
       // A few that dwarf the others would press those to the edge: their bars are cut.
-      const highest = Math.min(all.at(-1) || 1, 3 * (all[all.length >> 1] || 1));
+      const highest = chart.whole ? all.at(-1) || 1 : Math.min(all.at(-1) || 1, 3 * (all[all.length >> 1] || 1));
       const width = area.clientWidth < 560 ? 76 : 84;
       area.replaceChildren(...rows.map((row) => make("div", { class: row.ours ? "row ours" : "row" },
         make("div", { class: "name" }, row.label,
@@ -128,6 +51,31 @@
           }),
           make("span", { class: "value" }, shown(here, metric)));
         })))).filter((node) => node.querySelector(".bar")));
+      if (!area.firstChild) area.append(make("p", { class: "note" }, "Nothing is chosen."));
+    }
+    // One bar a row: its series end to end, the sum behind them.
+    function drawStacked(metric, series, rows, value) {
+      const sum = (row) => series.reduce((total, name) => total + (value(row, name) || 0), 0);
+      const highest = Math.max(...rows.map(sum)) || 1;
+      const width = area.clientWidth < 560 ? 74 : 84;
+      area.replaceChildren(...rows.filter((row) => sum(row) > 0).map((row) =>
+        make("div", { class: "row" },
+          make("div", { class: "name" }, row.label,
+            row.under ? make("span", { class: "side" }, row.under) : null),
+          make("div", { class: "bar" },
+            make("div", { class: "stack", style: `width: ${(sum(row) / highest * width).toFixed(2)}%` },
+              ...series.filter((name) => value(row, name) > 0).map((name) => make("div", {
+                class: "part",
+                style: `flex-grow: ${value(row, name)}; background: ${color(chart.series.indexOf(name))}`,
+                onpointermove: (event) => tell(event, row.label, [
+                  ...series.filter((one) => value(row, one) != null).map((one) => [
+                    one, `${shown(value(row, one), metric)} · ${(100 * value(row, one) / sum(row)).toFixed(0)} %`,
+                    chart.series.indexOf(one)]),
+                  ["together", shown(sum(row), metric)],
+                ]),
+                onpointerleave: hush,
+              }))),
+            make("span", { class: "value" }, shown(sum(row), metric))))));
       if (!area.firstChild) area.append(make("p", { class: "note" }, "Nothing is chosen."));
     }
     redraws.push(draw);
@@ -257,76 +205,6 @@
     draw();
   }
 
-  // -- tables --
-
-  function table(chart, card) {
-    let order = { column: -1, up: true };
-    const body = make("tbody");
-    const number = (text) => {
-      const found = /-?[\d,]*\.?\d+/.exec(text);
-      return found ? parseFloat(found[0].replaceAll(",", "")) : NaN;
-    };
-    const heads = chart.head.map((name, column) => {
-      const sort = () => {
-        order = { column, up: order.column === column ? !order.up : column < chart.left };
-        heads.forEach((head, at) => head.setAttribute("aria-sort",
-          at !== column ? "none" : order.up ? "ascending" : "descending"));
-        draw();
-      };
-      return make("th", {
-        class: column < chart.left ? "left" : "", tabindex: 0, scope: "col", onclick: sort,
-        onkeydown: (event) => { if (event.key === "Enter") sort(); },
-      }, name);
-    });
-    function draw() {
-      const rows = [...chart.rows];
-      if (order.column >= 0) {
-        rows.sort((one, other) => {
-          const [a, b] = [one[order.column], other[order.column]];
-          const [x, y] = [number(a), number(b)];
-          const words = (column) => column < chart.left || (isNaN(x) && isNaN(y));
-          const by = words(order.column) ? a.localeCompare(b)
-            : (isNaN(x) ? -Infinity : x) - (isNaN(y) ? -Infinity : y) || 0;
-          return order.up ? by : -by;
-        });
-      }
-      body.replaceChildren(...rows.map((row) => make("tr", {}, ...row.map((text, column) =>
-        make("td", {
-          class: [column < chart.left ? "left" : "", column === 0 ? "first" : "",
-            /(pass|miss)$/.exec(text)?.[0] ?? ""].join(" ").trim(),
-        }, text)))));
-    }
-    draw();
-    card.append(make("div", { class: "scroll" },
-      make("table", {}, make("thead", {}, make("tr", {}, ...heads)), body)));
-  }
-
-  // -- the page --
-
-  const draws = { bars, lines, table };
-  const main = document.getElementById("sections");
-  for (const chart of page.sections) {
-    const card = make("section", {}, make("h2", {}, chart.title),
-      chart.note ? make("p", { class: "note" }, chart.note) : null);
-    main.append(card);
-    draws[chart.kind](chart, card);
-  }
-  let waiting = 0;
-  let drawnFor = innerWidth;
-  addEventListener("resize", () => {
-    cancelAnimationFrame(waiting);
-    if (innerWidth === drawnFor) return;
-    waiting = requestAnimationFrame(() => {
-      drawnFor = innerWidth;
-      redraws.forEach((draw) => draw());
-    });
-  });
-
-  const root = document.documentElement;
-  const button = document.getElementById("theme");
-  const isDark = () => root.dataset.theme
-    ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const name = () => { button.textContent = isDark() ? "Light" : "Dark"; };
-  button.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; name(); });
-  name();
+  draws.bars = bars;
+  draws.lines = lines;
 })();

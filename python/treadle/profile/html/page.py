@@ -1,11 +1,11 @@
-"""The file: styles, script and data in one, under a policy that forbids it any network."""
+"""The file: styles, scripts and data in one, under a policy that forbids it any network."""
 
 from html import escape
 from pathlib import Path
 
 import msgspec
 
-from profiling.html.model import Page
+from treadle.profile.html.model import Flames, Page
 
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -16,7 +16,10 @@ def render(page: Page) -> str:
     # Inside <script> only "</" and "<!--" would end or change the data: no "<" stays in it.
     data = msgspec.json.encode(page).decode().replace("<", "\\u003c")
     style = (_HERE / "page.css").read_text()
-    script = (_HERE / "page.js").read_text()
+    scripts = "".join(
+        f"<script>\n{(_HERE / name).read_text()}</script>\n" for name in _scripts(page)
+    )
+    unscripted = escape(f"The charts need JavaScript. {page.without_script}".rstrip())
     facts = "".join(f"<p>{escape(line)}</p>" for line in page.facts)
     warnings = "".join(f'<p class="warning">{escape(line)}</p>' for line in page.warnings)
     notes = "".join(f"<li>{escape(line)}</li>" for line in page.notes)
@@ -38,13 +41,17 @@ def render(page: Page) -> str:
 <div class="facts">{facts}</div>{warnings}
 </header>
 <main id="sections"></main>
-<noscript><p class="warning">The charts need JavaScript. The same figures as text:
-python -m profiling report.</p></noscript>
+<noscript><p class="warning">{unscripted}</p></noscript>
 <footer><ul>{notes}</ul></footer>
 <div id="tip" role="status" hidden></div>
 <script id="data" type="application/json">{data}</script>
-<script>
-{script}</script>
-</body>
+{scripts}</body>
 </html>
 """
+
+
+def _scripts(page: Page) -> list[str]:
+    names = ["tools.js", "charts.js", "tables.js"]
+    if any(isinstance(section, Flames) for section in page.sections):
+        names.append("flames.js")
+    return [*names, "page.js"]

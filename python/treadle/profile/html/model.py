@@ -39,6 +39,10 @@ class Bars(msgspec.Struct, frozen=True, tag="bars", tag_field="kind"):
     note: str = ""
     hidden: list[str] = msgspec.field(default_factory=list)
     """Series that are off until the reader asks for them."""
+    stacked: bool = False
+    """One bar a row, of all its series end to end; else one bar each."""
+    whole: bool = False
+    """No bar is cut, however much it dwarfs the others."""
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -92,6 +96,61 @@ class Table(msgspec.Struct, frozen=True, tag="table", tag_field="kind"):
     note: str = ""
     left: int = 1
     """How many columns lean left."""
+    grouped: bool = False
+    """The first column is a heading over the rows that have it in common."""
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """One figure, large."""
+
+    label: str
+    value: str
+    under: str = ""
+
+
+class Tiles(msgspec.Struct, frozen=True, tag="tiles", tag_field="kind"):
+    """The figures that a reader looks for first."""
+
+    title: str
+    tiles: list[Tile]
+    note: str = ""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One thing that a reader should know, or do."""
+
+    title: str
+    text: str
+    severity: int = 1
+    """3: broken, 2: costly, 1: worth knowing."""
+
+
+class Items(msgspec.Struct, frozen=True, tag="items", tag_field="kind"):
+    """A list of them, the worst first."""
+
+    title: str
+    items: list[Item]
+    note: str = ""
+
+
+class Box(msgspec.Struct, frozen=True):
+    """One frame of a flame graph with what it called; the names are short, there are many."""
+
+    n: str
+    """Name."""
+    f: str
+    """File."""
+    c: int
+    """Samples, with those of its children."""
+    k: list["Box"] = msgspec.field(default_factory=list)
+
+
+class Flames(msgspec.Struct, frozen=True, tag="flames", tag_field="kind"):
+    """A flame graph."""
+
+    title: str
+    root: Box
+    note: str = ""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -102,5 +161,7 @@ class Page(msgspec.Struct, frozen=True):
     """When, where and of what it was measured."""
     warnings: list[str]
     """What a reader must not miss: quick, partial, disturbed."""
-    sections: list[Bars | Lines | Table]
+    sections: list[Bars | Lines | Table | Tiles | Items | Flames]
     notes: list[str] = msgspec.field(default_factory=list)
+    without_script: str = ""
+    """Where a reader without JavaScript finds the same figures; one sentence."""

@@ -1,0 +1,66 @@
+"""From stacks to a flame graph."""
+
+from __future__ import annotations
+
+import os
+
+import treadle
+from treadle.profile.flame import Place, Stack, build, collapsed, hottest
+
+LOOP = (
+    Place("Thread._bootstrap", "/usr/lib/python3.14/threading.py"),
+    Place("EventLoop.run_forever", os.path.join(os.path.dirname(treadle.__file__), "loop.py")),
+)
+HANDLER = Place("get_user", "/srv/main.py")
+POOL = Place("_worker", "/usr/lib/python3.14/concurrent/futures/thread.py")
+QUERY = Place("query", "/v/lib/python3.14t/site-packages/orm/core.py")
+
+
+def test_stacks_begin_at_the_handler_and_lanes_are_one() -> None:
+    root = build(
+        [
+            (Stack("treadle-lane-0", (*LOOP, HANDLER, QUERY), running=True), 3),
+            (Stack("treadle-lane-1", (*LOOP, HANDLER), running=True), 2),
+            # As the interpreter's remote sampling tells it: from native code on.
+            (Stack("treadle-lane-1", (HANDLER,), running=True), 1),
+        ]
+    )
+    assert collapsed(root) == [
+        "lanes;get_user (/srv/main.py) 3",
+        "lanes;get_user (/srv/main.py);query (orm/core.py) 3",
+    ]
+    assert root.count == 6
+
+
+def test_what_waits_or_is_no_python_is_left_out() -> None:
+    root = build(
+        [
+            (Stack("treadle-lane-0", LOOP, running=True), 5),
+            (Stack("treadle-lane-0", LOOP), 5),
+            (Stack("treadle-offload_0", (Place("sleepy", "/srv/main.py"),), running=False), 5),
+            (Stack("thread", (Place("Event.wait", "/usr/lib/python3.14/threading.py"),)), 5),
+            (Stack("treadle-profile", (HANDLER,)), 5),
+            (Stack("treadle-lane-0", ()), 5),
+            (Stack("treadle-offload_0", (POOL,), running=True), 5),
+        ]
+    )
+    assert (root.count, root.children) == (0, [])
+    assert hottest(root) == []
+
+
+def test_offloaded_handlers_have_a_root_of_their_own() -> None:
+    root = build([(Stack("treadle-offload_3", (POOL, HANDLER)), 2)])
+    assert collapsed(root) == ["offloaded handlers;get_user (/srv/main.py) 2"]
+
+
+def test_the_functions_that_most_stacks_ended_in_come_first() -> None:
+    root = build(
+        [
+            (Stack("worker", (HANDLER, QUERY)), 3),
+            (Stack("worker", (QUERY,)), 4),
+            (Stack("worker", (HANDLER,)), 3),
+        ]
+    )
+    assert hottest(root) == [("query (orm/core.py)", 0.7), ("get_user (/srv/main.py)", 0.3)]
+    [worker] = root.children
+    assert [child.name for child in worker.children] == ["get_user", "query"]
