@@ -223,6 +223,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     version: str
     """Treadle's."""
+    build_profile: str
+    """`release` or `debug`: how Treadle's native module was compiled."""
     python: str
     """Such as `CPython 3.14.7`."""
     free_threaded: bool
@@ -246,7 +248,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 def read(app: App | None = None) -> Stats:
     """Reads what has been counted so far: of all lanes and servers of this process, or of `app`'s."""
     from treadle import interpreter
-    from treadle._treadle import FREE_THREADED, __version__, meters
+    from treadle._treadle import BUILD_PROFILE, FREE_THREADED, __version__, meters
 
     servers = _servers(app)
     lanes = meters() if app is None else [m for server in servers for m in server.meters()]
@@ -254,6 +256,7 @@ def read(app: App | None = None) -> Stats:
     return Stats(
         pid=os.getpid(),
         version=__version__,
+        build_profile=BUILD_PROFILE,
         python=interpreter.describe(),
         free_threaded=FREE_THREADED,
         gil=interpreter.gil_enabled(),
@@ -272,7 +275,7 @@ def merge(*parts: Stats) -> Stats:
     that it replaced.
 
     Routes that are alike are added up, and lanes of one index. What cannot be added up (`pid`,
-    `version`, `python`) is the first's; `time` and `uptime` are the largest.
+    `version`, `build_profile`, `python`) is the first's; `time` and `uptime` are the largest.
     """
     first = parts[0]
     if len(parts) == 1:

@@ -172,6 +172,7 @@ def test_a_running_server_is_read(
     assert (done.status, done.err) == (0, "")
     found = done.profile
     assert found.origin.target == f"process {server.pid}"
+    assert found.origin.build_profile in ("release", "debug")
     assert found.load is None
     assert found.routes[0].name == "GET /busy"
     assert found.cpu is not None
@@ -209,9 +210,11 @@ class _asking:
     [
         ([], 2, "name either an app, such as main:app, or a running server by --attach."),
         (["main:app", "--attach", "1"], 2, "name either an app"),
-        (["--attach", "1", "--path", "/"], 2, "--attach only looks: it takes no requests."),
+        (["--attach", "1", "--path", "/"], 2, "--attach only looks, at a server as it is: --path"),
+        (["--attach", "1", "--rate", "9"], 2, "--rate is not for it."),
+        (["--attach", "1", "--allow-errors"], 2, "--allow-errors is not for it."),
         (["main:app", "--path", "x"], 2, "--path must start with a slash, not be 'x'."),
-        (["main:app", "--rate", "-1"], 2, "--rate must be a number, not '-1'."),
+        (["main:app", "--rate", "-1"], 2, "--rate must be a number, 0 or above, not '-1'."),
         (["main:app", "--lanes", "0"], 2, "--lanes must be an integer from 1 to 1024, not '0'."),
         (["main:app", "--output", "/no/x.html"], 2, "--output /no/x.html: there is no folder /no."),
         (["main:app", "--scenario", "s.toml", "--body", "x"], 2, "--body and --scenario exclude"),
@@ -254,6 +257,16 @@ def test_an_app_that_raises_is_told_with_its_traceback(run: Run, folder: Path) -
     assert done.status == 1
     *trace, last = done.err.splitlines()
     assert "ValueError: on purpose" in trace
+    assert last == "treadle profile: importing 'main' failed."
+
+
+def test_an_app_that_cannot_be_compiled_is_told_with_its_line(run: Run, folder: Path) -> None:
+    (folder / "main.py").write_text("app = (\n")
+    done = run("main:app")
+    assert done.status == 1
+    *report, last = done.err.splitlines()
+    assert "main.py" in report[0]
+    assert report[-1] == "SyntaxError: '(' was never closed"
     assert last == "treadle profile: importing 'main' failed."
 
 

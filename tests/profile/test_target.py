@@ -52,7 +52,8 @@ def test_it_tells_its_statistics_and_what_it_is(server: Server) -> None:
     assert server.url.startswith("http://127.0.0.1:")
     stats = server.read()
     assert (stats.pid, len(stats.lanes)) == (server.pid, 1)
-    assert server.facts().build_profile in ("release", "debug")
+    assert stats.build_profile in ("release", "debug")
+    assert server.facts().culprit == ""
     server.check()
 
 

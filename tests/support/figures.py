@@ -55,6 +55,7 @@ def stats(pid: int = 1, **changes: Any) -> Stats:
     values: dict[str, Any] = {
         "pid": pid,
         "version": "0.1.0",
+        "build_profile": "release",
         "python": "CPython 3.14.7",
         "free_threaded": True,
         "gil": False,

@@ -38,6 +38,7 @@ def reading(*routes: RouteStats, lanes: tuple[LaneStats, ...] = (), **fields: An
     return Stats(
         pid=1,
         version="0.1.0",
+        build_profile="release",
         python="CPython 3.14.7",
         free_threaded=True,
         gil=False,

@@ -21,6 +21,11 @@ READINGS = 40
 """How often the statistics are read in a run, about."""
 ANY_STATUS = tuple(range(200, 600))
 _REQUEST = ("path", "method", "header", "body")
+_NOT_ATTACHED = (
+    *_REQUEST,
+    *("scenario", "allow_errors", "concurrency", "warmup", "rate", "factory", "lanes", "port"),
+)
+"""What is for a server that is started, and for a load that is driven."""
 
 
 class UsageError(Exception):
@@ -94,7 +99,7 @@ def fill(parser: argparse.ArgumentParser) -> None:
         "answers)",
     )
     add("--lanes", metavar="N", help="lanes of the server (default: as treadle run)")
-    add("--port", default="0", metavar="PORT", help="port of the server (default: a free one)")
+    add("--port", metavar="PORT", help="port of the server (default: a free one)")
     add(
         "--sampler",
         choices=SAMPLERS,
@@ -118,8 +123,8 @@ def read(given: dict[str, Any]) -> Asked:
     if (given["app"] is None) == (given["attach"] is None):
         raise UsageError("name either an app, such as main:app, or a running server by --attach.")
     named = [f"--{name}" for name in _REQUEST if given[name]]
-    if given["attach"] is not None and (named or given["scenario"]):
-        raise UsageError("--attach only looks: it takes no requests.")
+    if given["attach"] is not None:
+        _only_looks(given)
     if given["scenario"] is not None and named:
         raise UsageError(f"{named[0]} and --scenario exclude each other.")
     for name in ("output", "json"):
@@ -135,7 +140,7 @@ def read(given: dict[str, Any]) -> Asked:
         scenario=found,
         duration=DURATION if duration is None else duration,
         lanes=None if given["lanes"] is None else _whole(given, "lanes", 1, 1024),
-        port=_whole(given, "port", 0, 65_535),
+        port=0 if given["port"] is None else _whole(given, "port", 0, 65_535),
         sampler=given["sampler"],
         budget=not given["no_budget"],
         bridge=given["bridge"],
@@ -143,6 +148,14 @@ def read(given: dict[str, Any]) -> Asked:
         output=given["output"],
         json=given["json"],
     )
+
+
+def _only_looks(given: dict[str, Any]) -> None:
+    """Refuses what `--attach` would leave undone."""
+    for name in _NOT_ATTACHED:
+        if given[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"--attach only looks, at a server as it is: {option} is not for it.")
 
 
 def _scenario(given: dict[str, Any]) -> Scenario:
@@ -176,7 +189,7 @@ def _number(given: dict[str, Any], name: str) -> float | None:
     except ValueError:
         number = math.nan
     if not number >= 0:
-        raise UsageError(f"--{name} must be a number, not {given[name]!r}.")
+        raise UsageError(f"--{name} must be a number, 0 or above, not {given[name]!r}.")
     return number
 
 

@@ -65,12 +65,7 @@ class _Control:
         return treadle.stats()
 
     def _facts(self, question: Question) -> Any:
-        from treadle._treadle import BUILD_PROFILE
-
-        return {
-            "culprit": interpreter.gil_culprit() or "",
-            "build_profile": BUILD_PROFILE,
-        }
+        return {"culprit": interpreter.gil_culprit() or ""}
 
     def _watch(self, question: Question) -> None:
         from treadle.profile.watcher import Watcher

@@ -68,7 +68,7 @@ def note_origin(found: Profile, stats: Stats, facts: Facts | None = None) -> Non
     found.origin = msgspec.structs.replace(
         found.origin,
         treadle=stats.version,
-        build_profile=known.build_profile or "unknown",
+        build_profile=stats.build_profile,
         python=stats.python,
         gil=stats.gil,
         gil_culprit=known.culprit,

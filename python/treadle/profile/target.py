@@ -33,6 +33,8 @@ PATIENCE = 10.0
 _START_LINE = re.compile(r"^treadle \S+ · .* (http://\S+|unix:.+)$")
 _SAID = 20
 """Lines of its standard error that are told when it ends before its time."""
+_RAISED = ("Traceback", '  File "')
+"""What an exception's report has; that of a syntax error in the app's module is no traceback."""
 
 
 class NotStarted(Exception):
@@ -51,7 +53,6 @@ class Facts(msgspec.Struct, kw_only=True):
     """What only the server's own process knows of itself."""
 
     culprit: str = ""
-    build_profile: str = ""
 
 
 class Target(Protocol):
@@ -205,7 +206,7 @@ class Server:
         own = [line for line in text.splitlines() if line.startswith("treadle: ")]
         if not own:
             return NotStarted(f"the app did not start: {self._ending()}", text)
-        details = text if "Traceback" in text else ""
+        details = text if any(sign in text for sign in _RAISED) else ""
         return NotStarted(
             own[-1].removeprefix("treadle: "), details.replace(own[-1], "").rstrip("\n")
         )
