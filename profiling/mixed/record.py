@@ -216,7 +216,8 @@ def page(record: Mixed) -> Page:
     lines = records.origin(record).splitlines()
     trouble = [line for line in lines if line.startswith(("QUICK", "PARTIAL"))]
     left_out = [line for line in lines if line.startswith("Left out")]
-    best = Bars("The best of every strategy", METRICS, ["best"], rows)
+    # The high ones are what is looked for here: their bars tell them apart.
+    best = Bars("The best of every strategy", METRICS, ["best"], rows, whole=True)
     return Page(
         "Mostly waiting, some work",
         [line for line in lines if line not in [*trouble, *left_out]] + [_method(record)],

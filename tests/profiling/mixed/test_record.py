@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 import pytest
 
 from profiling import lines, records
+from profiling.html import Bars
 from profiling.mixed import record as shown
 from profiling.mixed.record import Mixed, Sample, Subject
 
@@ -76,6 +77,12 @@ def test_there_is_a_chart_for_each_build(record: Mixed) -> None:
     picture = ElementTree.fromstring(lines.draw("Mixed", charts, "remark"))
     words = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert {"Mixed", "CPython 3.14", "Treadle-Async", "Gevent", "remark"} <= set(words)
+
+
+def test_the_bars_of_the_best_strategies_are_told_apart(record: Mixed) -> None:
+    best = shown.page(record).sections[0]
+    assert isinstance(best, Bars)
+    assert best.whole
 
 
 def test_a_record_that_measured_nothing_is_still_a_page(record: Mixed) -> None:

@@ -142,7 +142,7 @@ def _mostly_waits(profile: Profile) -> Iterator[Advice]:
                 severity=WORTH_KNOWING,
                 title=f"{route.name} waits {share(stage.share)} of its time for others "
                 f"({seconds(stage.p50)} in the median)",
-                action="The server is not what it is slow by: look at what it awaits; independent "
+                action="The server is not what makes it slow: look at what it awaits; independent "
                 "waits can go side by side (asyncio.TaskGroup).",
             )
 
