@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from importlib import util
+from pathlib import Path
 
 import pytest
 from support.profiles import made_profile
 
+from treadle.interpreter import gil_enabled
 from treadle.profile import budget, lane, micro
 from treadle.profile.budget import ASYNCIO, BRIDGE, CLAIM, SYNC, TOGETHER, TREADLE, UVICORN
 from treadle.profile.record import Budget
@@ -65,7 +68,7 @@ def test_what_is_paid_on_the_lane_is_the_difference_of_its_routes(measured: Budg
 def test_others_stand_beside_it_or_are_told_absent(measured: Budget) -> None:
     assert measured.columns[:3] == (SYNC, TREADLE, ASYNCIO)
     assert _ns(measured, "suspension", ASYNCIO) > 0
-    assert measured.absent[BRIDGE] == "not installed"
+    assert "--bridge names a function" in measured.absent[BRIDGE]
     assert (UVICORN in measured.columns) == (UVICORN not in measured.absent)
 
 
@@ -75,6 +78,28 @@ def test_without_uvicorn_its_column_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     found = budget.measure(rounds=1, count=64)
     assert found.absent[UVICORN] == "not installed"
     assert UVICORN not in found.columns
+
+
+UVLOOP = "from asyncio import SelectorEventLoop as new_event_loop\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_measured"),
+    [(UVLOOP, True), ("import sys\nsys._is_gil_enabled = lambda: True\n" + UVLOOP, gil_enabled())],
+)
+def test_uvicorns_loop_is_uvloop_unless_that_turns_the_gil_on(
+    text: str, is_measured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uvloop.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "modules", {k: v for k, v in sys.modules.items() if k != "uvloop"})
+    if gil_enabled():
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True, raising=False)
+    found = budget.measure(rounds=1, count=64)
+    assert (UVICORN in found.columns) == is_measured
+    if not is_measured:
+        assert found.absent[UVICORN] == "not measured: importing uvloop turns the GIL on"
 
 
 def test_an_awaitable_of_another_bridge_is_measured_too() -> None:

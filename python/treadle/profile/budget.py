@@ -15,6 +15,8 @@ Columns that cannot be measured say why. `CLAIM` is a widely read estimate, line
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -60,6 +62,8 @@ TOGETHER = "these five together"
 
 ROUNDS = 9
 COUNT = 4000
+_PATIENCE = 20.0
+"""Seconds that a trial import has."""
 
 type MakeAwaitable = Callable[[], Awaitable[Any]]
 
@@ -95,7 +99,7 @@ def measure(
     else:
         absent[UVICORN] = why
     if foreign is None:
-        absent[BRIDGE] = "not installed"
+        absent[BRIDGE] = "not measured; --bridge names a function of an extension on it"
     of = rounds * (len(factories) + (lane is not None))
     done = 0
 
@@ -275,10 +279,26 @@ def _uvicorn_loop() -> tuple[micro.LoopFactory | None, str]:
         return asyncio.SelectorEventLoop, "asyncio's, because uvloop is not installed"
     from treadle.interpreter import gil_enabled
 
-    if not gil_enabled():
-        # Importing it turns the GIL on, and every other line would be measured with it.
+    if not gil_enabled() and _turns_gil_on("uvloop"):
+        # Every other line would be measured with the GIL on.
         return None, "not measured: importing uvloop turns the GIL on"
     return import_module("uvloop").new_event_loop, "uvloop"
+
+
+def _turns_gil_on(module: str) -> bool:
+    """Whether importing it does, or fails: tried in another process, as it cannot be undone."""
+    script = f"import sys, {module}; sys.exit(sys._is_gil_enabled())"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return tried.returncode != 0
 
 
 # -- the profiled app ------------------------------------------------------------------------------
