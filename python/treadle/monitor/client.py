@@ -25,7 +25,7 @@ __all__ = ["Connection", "MonitorError", "Unavailable", "connect", "running"]
 TIMEOUT = 5.0
 """Seconds that a server has for one answer."""
 
-_HOW = "it has to be started with --stats-socket"
+_HOW = "it has to be started with --stats-socket, and if that was given a PATH, be named by it"
 
 
 class MonitorError(TreadleError):

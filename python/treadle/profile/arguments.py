@@ -72,8 +72,8 @@ def fill(parser: argparse.ArgumentParser) -> None:
     add("--factory", action="store_true", help="MODULE:ATTRIBUTE is a function that makes the app")
     add(
         "--attach",
-        metavar="PID|URL",
-        help="read a running server instead: one started with --stats-socket or --metrics",
+        metavar="PID|URL|PATH",
+        help="read a running server instead: one started with --stats-socket or --metrics HOST:PORT",
     )
     what = parser.add_argument_group("what is asked for")
     add = what.add_argument
