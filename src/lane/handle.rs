@@ -96,7 +96,7 @@ thread_local! {
     static SPARES: RefCell<Vec<Py<Handle>>> = const { RefCell::new(Vec::new()) };
 }
 
-const MOST_SPARES: usize = 256;
+const MOST_SPARES: usize = 1024;
 
 /// Drops the handles that this thread keeps for use.
 pub(super) fn forget_spares() {

@@ -85,7 +85,7 @@ impl FastMethod for CallSoon {
         arguments: Arguments<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let parsed = arguments.parse("call_soon", ["callback"], intern!(py, "context"))?;
+        let parsed = arguments.parse("call_soon", ["callback"])?;
         if intercept(&parsed.lead[0], parsed.rest.first().map(|first| &**first)) {
             return Ok(py.None().into_bound(py));
         }
@@ -112,7 +112,7 @@ impl FastMethod for CallSoonThreadsafe {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let name = "call_soon_threadsafe";
-        let parsed = arguments.parse(name, ["callback"], intern!(py, "context"))?;
+        let parsed = arguments.parse(name, ["callback"])?;
         let core = slf.get();
         if !core.is_plain() {
             return checked(slf, intern!(py, "_call_soon_threadsafe_checked"), &parsed);
@@ -134,9 +134,8 @@ impl FastMethod for CallLater {
         slf: &Bound<'py, LoopCore>,
         arguments: Arguments<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
         let lead = ["delay", "callback"];
-        let parsed = arguments.parse("call_later", lead, intern!(py, "context"))?;
+        let parsed = arguments.parse("call_later", lead)?;
         if parsed.lead[0].is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
@@ -157,7 +156,7 @@ impl FastMethod for CallAt {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let lead = ["when", "callback"];
-        let parsed = arguments.parse("call_at", lead, intern!(py, "context"))?;
+        let parsed = arguments.parse("call_at", lead)?;
         if parsed.lead[0].is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }

@@ -80,7 +80,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         slf.call_method(method, PyTuple::new(py, self.positional)?, Some(&keywords))
     }
 
-    /// Sorts them as `def method(lead, *rest, context=None)` does; `context` is that word.
+    /// Sorts them as `def method(lead, *rest, context=None)` does.
     ///
     /// # Errors
     /// `TypeError` in CPython's words.
@@ -88,7 +88,6 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self,
         method: &str,
         lead: [&str; LEAD],
-        context: &Bound<'py, PyString>,
     ) -> PyResult<Parsed<'a, 'py, LEAD>> {
         let mut slots: [Option<Borrowed<'a, 'py, PyAny>>; LEAD] = [None; LEAD];
         let (first, rest) = self.positional.split_at(self.positional.len().min(LEAD));
@@ -98,13 +97,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let mut given = None;
         if let Some(names) = self.names {
             for (name, value) in names.iter_borrowed().zip(self.keywords) {
-                // Callers that are compiled have the interned word.
-                if name.is(context) || name.eq(context)? {
+                let name = name.cast::<PyString>()?;
+                let name = name.to_str()?;
+                if name == "context" {
                     given = Some(*value);
                     continue;
                 }
-                let name = name.cast::<PyString>()?;
-                let name = name.to_str()?;
                 let Some(at) = lead.iter().position(|each| *each == name) else {
                     return Err(PyTypeError::new_err(format!(
                         "{method}() got an unexpected keyword argument '{name}'"
