@@ -96,7 +96,7 @@ thread_local! {
     static SPARES: RefCell<Vec<Py<Handle>>> = const { RefCell::new(Vec::new()) };
 }
 
-const MOST_SPARES: usize = 256;
+const MOST_SPARES: usize = 1024;
 
 /// Drops the handles that this thread keeps for use.
 pub(super) fn forget_spares() {
@@ -359,28 +359,39 @@ fn report(
 /// that runs at the moment, so that afterwards it has ended or will not begin.
 #[pyclass(frozen, extends = Handle, weakref, module = "treadle._treadle")]
 pub struct RemoteHandle {
-    /// The thread that runs the callback now, or 0.
-    runs_on: Mutex<usize>,
+    run: Mutex<Run>,
     ended: Condvar,
+}
+
+/// The callback of a [`RemoteHandle`] while it runs.
+#[derive(Default)]
+struct Run {
+    /// The thread that runs it now, or 0.
+    thread: usize,
+    /// How many threads wait for its end. Nearly always none, and telling nobody is a system call.
+    waiting: usize,
 }
 
 impl RemoteHandle {
     pub(super) fn new(handle: Handle) -> PyClassInitializer<Self> {
-        let remote = Self { runs_on: Mutex::new(0), ended: Condvar::new() };
+        let remote = Self { run: Mutex::default(), ended: Condvar::new() };
         PyClassInitializer::from(handle).add_subclass(remote)
     }
 
-    fn runs_on(&self) -> MutexGuard<'_, usize> {
-        self.runs_on.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a callback that another thread runs.
     fn wait(&self, py: Python<'_>) {
         let here = this_thread();
-        let runs_elsewhere = |thread: &mut usize| *thread != 0 && *thread != here;
-        if runs_elsewhere(&mut self.runs_on()) {
+        let runs_elsewhere = |run: &mut Run| run.thread != 0 && run.thread != here;
+        if runs_elsewhere(&mut self.now()) {
             py.detach(|| {
-                drop(self.ended.wait_while(self.runs_on(), runs_elsewhere));
+                let mut run = self.now();
+                run.waiting += 1;
+                let run = self.ended.wait_while(run, runs_elsewhere);
+                run.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
             });
         }
     }
@@ -390,10 +401,13 @@ impl RemoteHandle {
     /// # Errors
     /// What ends the loop.
     pub(super) fn run_queued(slf: &Bound<'_, Self>) -> PyResult<()> {
-        *slf.get().runs_on() = this_thread();
+        slf.get().now().thread = this_thread();
         let outcome = Handle::_run(slf.as_super());
-        *slf.get().runs_on() = 0;
-        slf.get().ended.notify_all();
+        let mut run = slf.get().now();
+        run.thread = 0;
+        if run.waiting > 0 {
+            slf.get().ended.notify_all();
+        }
         outcome
     }
 }

@@ -28,7 +28,7 @@ use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
-use crate::python::call::{call_no_args, call_one};
+use crate::python::call::call_no_args;
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
 
@@ -54,7 +54,7 @@ pub struct LoopCore {
 /// `asyncio.Future` and `asyncio.Task`, the ones written in C where there are.
 static CLASSES: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
 
-fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
+pub(super) fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
     CLASSES.get_or_try_init(py, || {
         let asyncio = py.import("asyncio")?;
         Ok((asyncio.getattr("Future")?.unbind(), asyncio.getattr("Task")?.unbind()))
@@ -83,6 +83,11 @@ impl LoopCore {
 
     pub(super) fn is_plain(&self) -> bool {
         !self.closed.load(Ordering::Relaxed) && !self.is_debugging()
+    }
+
+    /// Whether `create_task(coroutine)` is no more than a Task of the running loop.
+    pub(super) fn makes_plain_tasks(&self) -> bool {
+        self.runs_here() && !self.is_debugging() && !self.has_task_factory.load(Ordering::Relaxed)
     }
 
     /// Whether the loop runs on the calling thread: it is what `get_running_loop` gives there.
@@ -301,25 +306,6 @@ impl LoopCore {
             return call_no_args(classes(py)?.0.bind(py));
         }
         slf.call_method0(intern!(py, "_create_future_elsewhere"))
-    }
-
-    /// Wraps a coroutine in a Task of this loop and schedules it.
-    #[pyo3(signature = (coro, **keywords))]
-    fn create_task<'py>(
-        slf: &Bound<'py, Self>,
-        coro: &Bound<'py, PyAny>,
-        keywords: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let core = slf.get();
-        if keywords.is_none()
-            && core.runs_here()
-            && !core.is_debugging()
-            && !core.has_task_factory.load(Ordering::Relaxed)
-        {
-            return call_one(classes(py)?.1.bind(py), coro);
-        }
-        slf.call_method(intern!(py, "_create_task_checked"), (coro,), keywords)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -1,4 +1,4 @@
-//! `call_soon`, `call_soon_threadsafe`, `call_later` and `call_at` of the loop.
+//! `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at` and `create_task` of the loop.
 //!
 //! What CPython's Task calls for every step, so they take their arguments as they come
 //! ([`FastMethod`]). A loop in debug mode, or closed, takes asyncio's own versions, for their checks
@@ -13,10 +13,11 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::alarm;
 use super::handle::{Args, Handle, RemoteHandle, TimerHandle};
-use super::loop_core::LoopCore;
+use super::loop_core::{LoopCore, classes};
 use super::ready::Entry;
 use super::timers::Timed;
 use crate::bridge::intercept;
+use crate::python::call::call_one;
 use crate::python::context;
 use crate::python::method::{Arguments, FastMethod, Parsed, add_method};
 
@@ -29,13 +30,15 @@ pub fn add_scheduling(py: Python<'_>) -> PyResult<()> {
     add_method::<CallSoon>(&class)?;
     add_method::<CallSoonThreadsafe>(&class)?;
     add_method::<CallLater>(&class)?;
-    add_method::<CallAt>(&class)
+    add_method::<CallAt>(&class)?;
+    add_method::<CreateTask>(&class)
 }
 
 struct CallSoon;
 struct CallSoonThreadsafe;
 struct CallLater;
 struct CallAt;
+struct CreateTask;
 
 /// A handle for what `method` was given; the callback is the last of the leading arguments.
 fn handle<'py, const LEAD: usize>(
@@ -74,7 +77,7 @@ fn checked<'py, const LEAD: usize>(
 impl FastMethod for CallSoon {
     type Class = LoopCore;
     const NAME: &'static CStr = c"call_soon";
-    const DOC: &'static CStr = c"call_soon($self, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_soon($self, callback, *args, context=None)\n--\n\n\
         Calls `callback(*args)` in the next turn, in `context` or a copy of the current one.";
 
     fn call<'py>(
@@ -82,7 +85,7 @@ impl FastMethod for CallSoon {
         arguments: Arguments<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let parsed = arguments.parse("call_soon", ["callback"], intern!(py, "context"))?;
+        let parsed = arguments.parse("call_soon", ["callback"])?;
         if intercept(&parsed.lead[0], parsed.rest.first().map(|first| &**first)) {
             return Ok(py.None().into_bound(py));
         }
@@ -100,7 +103,7 @@ impl FastMethod for CallSoonThreadsafe {
     type Class = LoopCore;
     const NAME: &'static CStr = c"call_soon_threadsafe";
     const DOC: &'static CStr =
-        c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n\
+        c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n\
         `call_soon` from any thread.";
 
     fn call<'py>(
@@ -109,7 +112,7 @@ impl FastMethod for CallSoonThreadsafe {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let name = "call_soon_threadsafe";
-        let parsed = arguments.parse(name, ["callback"], intern!(py, "context"))?;
+        let parsed = arguments.parse(name, ["callback"])?;
         let core = slf.get();
         if !core.is_plain() {
             return checked(slf, intern!(py, "_call_soon_threadsafe_checked"), &parsed);
@@ -124,17 +127,15 @@ impl FastMethod for CallSoonThreadsafe {
 impl FastMethod for CallLater {
     type Class = LoopCore;
     const NAME: &'static CStr = c"call_later";
-    const DOC: &'static CStr =
-        c"call_later($self, delay, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_later($self, delay, callback, *args, context=None)\n--\n\n\
         Calls `callback(*args)` in `delay` seconds.";
 
     fn call<'py>(
         slf: &Bound<'py, LoopCore>,
         arguments: Arguments<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
         let lead = ["delay", "callback"];
-        let parsed = arguments.parse("call_later", lead, intern!(py, "context"))?;
+        let parsed = arguments.parse("call_later", lead)?;
         if parsed.lead[0].is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
@@ -146,7 +147,7 @@ impl FastMethod for CallLater {
 impl FastMethod for CallAt {
     type Class = LoopCore;
     const NAME: &'static CStr = c"call_at";
-    const DOC: &'static CStr = c"call_at($self, when, callback, /, *args, context=None)\n--\n\n\
+    const DOC: &'static CStr = c"call_at($self, when, callback, *args, context=None)\n--\n\n\
         Calls `callback(*args)` at loop time `when`, in seconds.";
 
     fn call<'py>(
@@ -155,7 +156,7 @@ impl FastMethod for CallAt {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let lead = ["when", "callback"];
-        let parsed = arguments.parse("call_at", lead, intern!(py, "context"))?;
+        let parsed = arguments.parse("call_at", lead)?;
         if parsed.lead[0].is_none() {
             return Err(PyTypeError::new_err("when cannot be None"));
         }
@@ -186,4 +187,24 @@ fn call_at<'py>(
         core.ready.wake();
     }
     Ok(timer.into_any())
+}
+
+impl FastMethod for CreateTask {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"create_task";
+    const DOC: &'static CStr = c"create_task($self, coro, **keywords)\n--\n\n\
+        Wraps a coroutine in a Task of this loop and schedules it.";
+
+    fn call<'py>(
+        slf: &Bound<'py, LoopCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        match arguments.only() {
+            Some(coroutine) if slf.get().makes_plain_tasks() => {
+                call_one(classes(py)?.1.bind(py), &coroutine)
+            }
+            _ => arguments.pass_on(slf, intern!(py, "_create_task_checked")),
+        }
+    }
 }

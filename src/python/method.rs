@@ -11,7 +11,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass};
 
 /// A method of `Self::Class`.
@@ -52,7 +52,35 @@ pub struct Parsed<'a, 'py, const LEAD: usize> {
 }
 
 impl<'a, 'py> Arguments<'a, 'py> {
-    /// Sorts them as `def method(lead, *rest, context=None)` does; `context` is that word.
+    /// The argument, if there is one and no other.
+    #[must_use]
+    pub fn only(self) -> Option<Borrowed<'a, 'py, PyAny>> {
+        match (self.positional, self.keywords) {
+            ([only], []) => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// Hands them on to another method.
+    ///
+    /// # Errors
+    /// What that raises.
+    pub fn pass_on(
+        self,
+        slf: &Bound<'py, PyAny>,
+        method: &Bound<'py, PyString>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let keywords = PyDict::new(py);
+        if let Some(names) = self.names {
+            for (name, value) in names.iter_borrowed().zip(self.keywords) {
+                keywords.set_item(name, value)?;
+            }
+        }
+        slf.call_method(method, PyTuple::new(py, self.positional)?, Some(&keywords))
+    }
+
+    /// Sorts them as `def method(lead, *rest, context=None)` does.
     ///
     /// # Errors
     /// `TypeError` in CPython's words.
@@ -60,7 +88,6 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self,
         method: &str,
         lead: [&str; LEAD],
-        context: &Bound<'py, PyString>,
     ) -> PyResult<Parsed<'a, 'py, LEAD>> {
         let mut slots: [Option<Borrowed<'a, 'py, PyAny>>; LEAD] = [None; LEAD];
         let (first, rest) = self.positional.split_at(self.positional.len().min(LEAD));
@@ -70,13 +97,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let mut given = None;
         if let Some(names) = self.names {
             for (name, value) in names.iter_borrowed().zip(self.keywords) {
-                // Callers that are compiled have the interned word.
-                if name.is(context) || name.eq(context)? {
+                let name = name.cast::<PyString>()?;
+                let name = name.to_str()?;
+                if name == "context" {
                     given = Some(*value);
                     continue;
                 }
-                let name = name.cast::<PyString>()?;
-                let name = name.to_str()?;
                 let Some(at) = lead.iter().position(|each| *each == name) else {
                     return Err(PyTypeError::new_err(format!(
                         "{method}() got an unexpected keyword argument '{name}'"
