@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from support.profiles import collapsed
+
 import treadle
-from treadle.profile.flame import Place, Stack, build, collapsed, hottest
+from treadle.profile.flame import Place, Stack, build, hottest
 
 LOOP = (
     Place("Thread._bootstrap", "/usr/lib/python3.14/threading.py"),

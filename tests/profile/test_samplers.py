@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.profiles import BUSY_APP
+from support.profiles import BUSY_APP, collapsed
 
 from treadle.profile import samplers
 from treadle.profile.check import address
-from treadle.profile.flame import Place, Stack, collapsed
+from treadle.profile.flame import Place, Stack
 from treadle.profile.load import LoadJob, LoadRequest, LoadRun
 from treadle.profile.record import Flame
 from treadle.profile.samplers import SamplerError, folded, sampling

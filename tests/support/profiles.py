@@ -11,6 +11,7 @@ from treadle.profile.record import (
     BudgetLine,
     Figure,
     Flame,
+    Frame,
     Load,
     Machine,
     Moment,
@@ -279,3 +280,17 @@ def dies_later() -> dict:
 dies_later.asked = 0
 """
 """Handlers that compute, wait, fail after a while, and end their process."""
+
+
+def collapsed(root: Frame) -> list[str]:
+    """The stacks in the folded form that other tools read: `a;b;c 12`."""
+    lines = []
+    pending: list[tuple[Frame, tuple[str, ...]]] = [(child, ()) for child in root.children]
+    while pending:
+        node, above = pending.pop()
+        path = (*above, f"{node.name} ({node.file})" if node.file else node.name)
+        own = node.count - sum(child.count for child in node.children)
+        if own > 0:
+            lines.append(f"{';'.join(path)} {own}")
+        pending.extend((child, path) for child in node.children)
+    return sorted(lines)

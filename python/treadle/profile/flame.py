@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from treadle.profile.record import Frame
 
-__all__ = ["Place", "Stack", "build", "collapsed", "hottest"]
+__all__ = ["Place", "Stack", "build", "hottest"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SITE = re.compile(r"^.*/(site|dist)-packages/")
@@ -136,20 +136,6 @@ def _sort(frame: Frame) -> None:
 
 
 # -- what a tree says ------------------------------------------------------------------------------
-
-
-def collapsed(root: Frame) -> list[str]:
-    """The stacks in the folded form that other tools read: `a;b;c 12`."""
-    lines = []
-    pending: list[tuple[Frame, tuple[str, ...]]] = [(child, ()) for child in root.children]
-    while pending:
-        node, above = pending.pop()
-        path = (*above, f"{node.name} ({node.file})" if node.file else node.name)
-        own = node.count - sum(child.count for child in node.children)
-        if own > 0:
-            lines.append(f"{';'.join(path)} {own}")
-        pending.extend((child, path) for child in node.children)
-    return sorted(lines)
 
 
 def hottest(root: Frame, most: int = 8) -> list[tuple[str, float]]:

@@ -205,11 +205,6 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """From the end of the warm-up to the end of sending, without gaps."""
 
     @property
-    def is_partial(self) -> bool:
-        """Whether the run ended before its time."""
-        return self.ending != "complete"
-
-    @property
     def rate(self) -> float:
         """Expected answers a second."""
         return self.completed / self.seconds if self.seconds else 0.0
