@@ -190,16 +190,19 @@ class _asking:
         script = (
             "import http.client\n"
             f"c = http.client.HTTPConnection('127.0.0.1', {port})\n"
-            "while True: c.request('GET', '/busy'); c.getresponse().read()\n"
+            "def ask(): c.request('GET', '/busy'); c.getresponse().read()\n"
+            "ask(); print(flush=True)\n"
+            "while True: ask()\n"
         )
-        self._process = subprocess.Popen([sys.executable, "-c", script])
+        self._process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
 
     def __enter__(self) -> None:
-        pass
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"\n"
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 # -- how it fails ----------------------------------------------------------------------------------

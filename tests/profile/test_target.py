@@ -123,6 +123,34 @@ def test_cpu_time_grows_with_what_a_process_does(server: Server) -> None:
     assert machine.cpu_times(2**22 + 1) is None
 
 
+def test_the_busiest_is_the_one_that_works_now(tmp_path: Path) -> None:
+    spin = "x = 0\nwhile True: x += 1"
+    parent = (
+        "import subprocess, sys\n"
+        # One that has worked, and one that works; both say when they are where they are to be.
+        "did = 'import sys, time\\nwhile time.process_time() < 0.3: pass\\nprint(flush=True)\\nsys.stdin.read()'\n"
+        f"does = 'print(flush=True)\\n' + {spin!r}\n"
+        "for script in (did, does):\n"
+        "    child = subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE,\n"
+        "                             stdout=subprocess.PIPE)\n"
+        "    child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "input()\n"
+        "child.kill()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            works = int(process.stdout.readline())
+            assert machine.busiest(process.pid) == works
+        finally:
+            process.stdin.write(b"\n")
+            process.stdin.close()
+
+
 def test_this_machine_is_described() -> None:
     found = machine.describe()
     assert found.cpu

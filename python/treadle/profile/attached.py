@@ -27,10 +27,10 @@ def look(asked: Asked, found: Profile, progress: Progress) -> None:
     with client.connect(asked.attach) as connection:
         running = _Running(connection, asked.attach)
         note_origin(found, running.read())
+        worker = machine.busiest(running.pid) if running.pid and asked.sampler != "none" else 0
         seen = Readings(running, found, workers=True)
         sampler = None
-        if running.pid and asked.sampler != "none":
-            worker = machine.busiest(running.pid)
+        if worker:
             if worker != running.pid:
                 found.notes = (*found.notes, f"Stacks are those of the worker process {worker}.")
             sampler, refused = sampling(asked.sampler, worker, None)

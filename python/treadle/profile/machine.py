@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from treadle.options import cores
 from treadle.profile.record import Machine
 
 __all__ = ["CpuTimes", "busiest", "commit", "cpu_times", "describe"]
+
+_LOOK = 0.2
+"""Seconds after which it shows which process works: CPU time is told in ticks of 10 ms."""
 
 
 class CpuTimes(NamedTuple):
@@ -39,15 +43,23 @@ def cpu_times(pid: int, *, workers: bool = False) -> CpuTimes | None:
 
 
 def busiest(pid: int) -> int:
-    """The process, or the child of it, that has used most CPU time: of workers one that works."""
+    """The process, or the child of it, that uses most CPU time now: of workers one that works."""
+    before = _spent(pid)
+    if len(before) < 2:
+        return pid
+    time.sleep(_LOOK)
+    now = _spent(pid)
+    # Those that are alike in that, and idle ones, by what they have used before.
+    return max(before, key=lambda each: (now.get(each, 0.0) - before[each], before[each]))
 
-    def spent(each: int) -> float:
-        try:
-            return sum(_stat(f"/proc/{each}/stat"))
-        except (OSError, ValueError, IndexError):
-            return -1.0
 
-    return max((pid, *_children(pid)), key=spent)
+def _spent(pid: int) -> dict[int, float]:
+    """CPU seconds so far of the process and its children."""
+    found = {}
+    for each in (pid, *_children(pid)):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found[each] = sum(_stat(f"/proc/{each}/stat"))
+    return found
 
 
 def _children(pid: int) -> list[int]:
