@@ -84,6 +84,7 @@ def names(shown: list[str]) -> list[str]:
 
 
 async def test_lanes_routes_and_stages_fit_on_a_small_terminal(screen: Screen) -> None:
+    screen.interval = 60.0  # a second reading would have nothing to show
     async with screen.run_test(size=SIZE) as pilot:
         shown = await until(pilot, lambda shown: len(names(shown)) == 3 and shown[23])
     assert len(shown) == 24

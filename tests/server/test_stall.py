@@ -233,13 +233,18 @@ def test_a_lane_that_waits_for_the_interpreter_is_told_as_that(
     # collection's pause of all threads waits for the call, and the lane that wakes for the pause.
     client = raw(serve(app(), stall_warning=LIMIT))
     ask(client, "/waiting")
-    held = threading.Thread(target=ctypes.PyDLL(None).usleep, args=(400_000,))
-    held.start()
-    gc.collect()
-    held.join()
+    for _ in range(10):
+        held = threading.Thread(target=ctypes.PyDLL(None).usleep, args=(400_000,))
+        held.start()
+        gc.collect()
+        held.join()
+        first = said.get(timeout=10)
+        assert "goes on" in said.get(timeout=10)
+        # A lane that the pause met at work stands still there: then it did not wake for it.
+        if "has not turned" not in first:
+            break
     what = "the GIL" if interpreter.gil_enabled() else "a pause of all threads"
-    assert re.fullmatch(rf"lane 0 has waited for {what} for 0\.\d\d s", said.get(timeout=10))
-    assert "goes on" in said.get(timeout=10)
+    assert re.fullmatch(rf"lane 0 has waited for {what} for 0\.\d\d s", first)
     GO.set()
     assert client.response().status == 204
     assert said.empty()
