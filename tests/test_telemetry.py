@@ -12,7 +12,7 @@ import pytest
 from support.types import Connect, Serve
 
 import treadle
-from treadle import App, HTTPException, LoopPool, StreamingResponse
+from treadle import FREE_THREADED, App, HTTPException, LoopPool, StreamingResponse
 from treadle.telemetry import STAGES, Distribution, RouteStats, Stats
 
 BUSY = 0.02
@@ -263,6 +263,7 @@ def test_a_lane_that_hangs_can_be_read(serve: Serve, raw: Connect) -> None:
     connection.response()
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="several lanes need free threading")
 def test_lanes_count_each_for_itself_and_routes_over_all(
     app: App, serve: Serve, raw: Connect
 ) -> None:

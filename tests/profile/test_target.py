@@ -128,8 +128,8 @@ def test_the_busiest_is_the_one_that_works_now(tmp_path: Path) -> None:
     parent = (
         "import subprocess, sys\n"
         # One that has worked, and one that works; both say when they are where they are to be.
-        "did = 'import sys, time\\nwhile time.process_time() < 0.3: pass\\nprint(flush=True)\\n'\n"
-        "did += 'sys.stdin.read()'\n"
+        "did = 'import sys, time\\nwhile time.process_time() < 0.3: pass\\n'\n"
+        "did += 'print(flush=True)\\nsys.stdin.read()'\n"
         f"does = 'print(flush=True)\\n' + {spin!r}\n"
         "for script in (did, does):\n"
         "    child = subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE,\n"
