@@ -140,14 +140,22 @@ def test_py_spy_is_interrupted_and_its_stacks_are_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What stands in for it writes what the real one writes, where and when it does.
-    _tool(
-        tmp_path,
-        """[ "$1" = dump ] && exit 0
-while [ "$1" != --output ]; do shift; done
-trap "echo 'handler (main.py:3) 7' > '$2'; exit 0" INT
-echo started > "$2.started"
-while :; do sleep 0.05; done""",
-    )
+    # Not a shell script: a shell cannot catch what was ignored when it was started.
+    script = tmp_path / "tool.py"
+    script.write_text("""
+import pathlib, signal, sys
+if sys.argv[1] == "dump":
+    sys.exit(0)
+file = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+def stop(*_):
+    file.write_text("handler (main.py:3) 7\\n")
+    sys.exit(0)
+signal.signal(signal.SIGINT, stop)
+file.with_name(file.name + ".started").touch()
+while True:
+    signal.pause()
+""")
+    _tool(tmp_path, f'exec "{sys.executable}" "{script}" "$@"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     sampler, refused = sampling("py-spy", os.getpid(), None)
     assert isinstance(sampler, samplers._PySpy), refused
