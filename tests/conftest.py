@@ -18,7 +18,8 @@ from treadle import App
 from treadle.testing import LiveServer
 
 # Many tests hold a lane up on purpose, and a busy machine does it by itself: what is logged then is
-# asked for by the tests of the stall watch alone.
+# asked for by the tests of the stall watch alone. This is for the servers of other processes: a
+# `LiveServer` reads no environment and has no stall watch unless told.
 os.environ["TREADLE_STALL_WARNING"] = "0"
 
 

@@ -142,6 +142,11 @@ def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert LiveServer(hello()).options.backlog == 2048
 
 
+def test_stalls_are_told_when_asked_for_alone() -> None:
+    assert LiveServer(hello()).options.stall_warning == 0
+    assert LiveServer(hello(), stall_warning=0.5).options.stall_warning == 0.5
+
+
 def test_a_unix_socket_is_served_too(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with TestClient(hello(), uds=path) as client:

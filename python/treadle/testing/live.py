@@ -25,8 +25,9 @@ _ELSEWHERE = ("workers", "log_level", "require_free_threading")
 class LiveServer:
     """Serves `app` on a free port of 127.0.0.1 between enter and exit, sync or async.
 
-    The options are those of `App.run`, with two defaults of their own: `port=0`, `grace=1.0`. The
-    environment's `TREADLE_*` variables are not read, no signal is touched and no logging set up.
+    The options are those of `App.run`, with defaults of their own: `port=0`, `grace=1.0` and
+    `stall_warning=0`, for a busy machine would log what is not the app's. The environment's
+    `TREADLE_*` variables are not read, no signal is touched and no logging set up.
 
     Entering runs the lifespans and returns once the server answers; it raises `StartupError` if
     they fail. Leaving stops the server as a signal would, and raises `RuntimeError` if that goes
@@ -39,7 +40,7 @@ class LiveServer:
         for name in _ELSEWHERE:
             if name in options:
                 raise OptionError(f"a LiveServer has no option {name!r}.")
-        given = {"port": 0, "grace": 1.0, **options}
+        given = {"port": 0, "grace": 1.0, "stall_warning": 0, **options}
         self.options = Options.resolve(env={}, lanes=lanes, **given)
         self._app = app
         self._binding: Binding | None = None
