@@ -170,6 +170,12 @@ impl<S: Service> ConnectionTask<S> {
 
     fn begin_drain(&mut self) {
         self.is_draining = true;
+        let info = &self.transport.info;
+        if matches!(info.phase(), Phase::New | Phase::Head) {
+            // The moment that it has left for the rest of the head begins now.
+            info.enter(info.phase());
+            info.lane.look_soon(info.key.get());
+        }
         if self.can_rest() {
             // What the client sent before it could know is still read, and answered.
             self.rest();

@@ -4,8 +4,8 @@
 //! parts of it that other threads see are its load (an atomic that placement reads) and the limits.
 //! Its methods must be called inside that thread's Tokio runtime, a local one.
 //!
-//! Shutdown, in order: [`HttpLane::drain`] closes what is idle and lets the rest finish with
-//! `Connection: close`; [`HttpLane::wait_empty`] completes when none is left; past the deadline,
+//! Shutdown, in order: [`HttpLane::drain`] closes what is idle, soon after it what has sent only a
+//! part of a head, and lets the rest finish with `Connection: close`; [`HttpLane::wait_empty`] completes when none is left; past the deadline,
 //! [`HttpLane::abort_all`] drops the rest, and with it the services' futures. Each step may be
 //! taken at any time and more than once. Connections that are served after a drain has begun (they
 //! were on their way from the acceptor) are answered if they have sent something and closed.
@@ -46,6 +46,9 @@ const STANDARD_MAX_HEADERS: usize = 100;
 const LARGEST_SPARE: usize = 64 * 1024;
 /// A header map with room for more is not kept for the next response.
 const LARGEST_SPARE_HEADERS: usize = 32;
+/// How long a head that has begun to arrive when the lane is told to end may take: its rest is on
+/// its way, or the client is too slow for this lane.
+const LAST_HEADER: Duration = Duration::from_millis(250);
 /// How long a closed connection goes on reading, so that the client gets to see the last answer
 /// and not the reset that unread bytes would cause.
 const LINGER: Duration = Duration::from_secs(2);
@@ -106,6 +109,7 @@ impl HttpLane {
         let horizon = clock.ticks(options.shortest_timeout());
         let ticks = Ticks {
             header: clock.ticks(options.header_timeout),
+            last_header: clock.ticks(options.header_timeout.min(LAST_HEADER)),
             keep_alive: clock.ticks(options.keep_alive_timeout),
             request: options.request_timeout.map_or(NEVER, |time| clock.ticks(time)),
             write: clock.ticks(options.write_timeout),

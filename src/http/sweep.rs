@@ -107,6 +107,8 @@ fn is_before(a: u32, b: u32) -> bool {
 #[derive(Debug)]
 pub(crate) struct Ticks {
     pub(crate) header: u32,
+    /// The same for a lane that is on its way to its end.
+    pub(crate) last_header: u32,
     pub(crate) keep_alive: u32,
     pub(crate) request: u32,
     pub(crate) write: u32,
@@ -134,6 +136,14 @@ fn examine(transport: &Transport, limits: &Ticks) -> Verdict {
     let age = info.age();
     let wait = |limit: u32| (limit.saturating_sub(age).saturating_add(1)).min(limits.horizon);
     match info.phase() {
+        // Half a head is no request: nothing is owed for it, and a stop does not wait for the rest.
+        Phase::New | Phase::Head if info.is_draining() => {
+            if age > limits.last_header {
+                Verdict::Give(Order::Close)
+            } else {
+                Verdict::LookAgain(wait(limits.last_header))
+            }
+        }
         Phase::New | Phase::Head if age > limits.header => Verdict::TimeIsUp(Order::RefuseHead),
         Phase::New | Phase::Head => Verdict::LookAgain(wait(limits.header)),
         Phase::Idle if age > limits.keep_alive => Verdict::Give(Order::Close),

@@ -1,7 +1,7 @@
 //! The end of a lane: what is idle goes at once, what is busy finishes, what is late is dropped.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -80,6 +80,35 @@ async fn a_request_that_was_sent_before_the_drain_is_answered() {
     assert_eq!(body, "GET /half ");
     assert_eq!(header(&head, "connection"), Some("close"));
     within(server.lane.wait_empty()).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn half_a_head_does_not_hold_up_the_end() {
+    let server = Server::start(HttpOptions::default(), echo);
+    let mut halves = Vec::new();
+    // The first bytes of a connection, and bytes behind a request that was answered.
+    for before in ["", GET] {
+        let mut half = server.connect().await;
+        half.send(before).await;
+        if !before.is_empty() {
+            half.response().await;
+        }
+        let begun = server.lane.meter().bytes_received.get();
+        half.send("GET / HTTP/1.1\r\nHost:").await;
+        until(|| server.lane.meter().bytes_received.get() > begun).await;
+        halves.push(half);
+    }
+    let began = Instant::now();
+    server.lane.drain();
+    let mut late = server.connect().await;
+    late.stream.try_write(b"GET / HTTP/1.1\r\n").expect("room");
+    server.stop.stop();
+    halves.push(late);
+    for half in &mut halves {
+        assert_eq!(half.rest().await, "");
+    }
+    within(server.lane.wait_empty()).await;
+    assert!(began.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test(flavor = "local")]
