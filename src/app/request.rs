@@ -220,6 +220,7 @@ fn body_error(py: Python<'_>, error: BodyError) -> PyErr {
         let (status, detail) = match error {
             BodyError::TooLarge => (413, "Content Too Large"),
             BodyError::Malformed => (400, "Bad Request"),
+            BodyError::Answered => return Ok(unreadable(true)),
             BodyError::Disconnected => {
                 let class = DISCONNECTED.import(py, "treadle.exceptions", "ClientDisconnect")?;
                 return Ok(PyErr::from_value(class.call1(("the client left",))?));

@@ -147,6 +147,7 @@ impl Exchange {
         info.requests.set(info.requests.get() + 1);
         info.expired.set(false);
         info.awaits_body.set(false);
+        info.answered.set(false);
         info.patience.set(lane.patience());
         info.body_done.set(body.is_end_stream());
         info.is_http10.set(head.version == Version::HTTP_10);
@@ -272,6 +273,7 @@ impl Drop for Exchange {
         if matches!(self.info.phase(), Phase::Handling | Phase::Responding) {
             self.info.enter(Phase::Idle);
         }
+        self.info.end_request();
         let lane = &self.info.lane;
         lane.meter().in_flight.sub(1);
         if lane.meter().is_on() {

@@ -1,9 +1,9 @@
 //! What is known about one connection: who it is, and where in its life it stands.
 //!
 //! Shared by the parts of a connection through an `Rc`, on one thread; every mutable field is a
-//! `Cell`, so that following a request costs a few plain stores. Only a body that nobody reads is
-//! held here (a `RefCell`, borrowed by the connection's task alone). A service may keep its `Rc` for as
-//! long as it likes: the socket is not in here.
+//! `Cell`, so that following a request costs a few plain stores. Only what is rare is in a `RefCell`,
+//! never borrowed across a call that may come back: a body that nobody reads, and who waits for more
+//! of one. A service may keep its `Rc` for as long as it likes: the socket is not in here.
 //!
 //! Times are ticks of the lane's clock, which counts sweeps. A lane that was busy in a handler did
 //! not sweep, nor did it read what clients sent meanwhile: such time is nobody's fault and counts
@@ -12,7 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http_body::Body as _;
@@ -79,6 +79,10 @@ pub struct ConnectionInfo {
     pub(super) expired: Cell<bool>,
     /// The service waits for more of the request's body.
     pub(super) awaits_body: Cell<bool>,
+    /// The last request has been answered, or given up.
+    pub(super) answered: Cell<bool>,
+    /// Whoever waits for more of the request's body.
+    reader: RefCell<Option<Waker>>,
     /// All of the last request's body has been read, so what follows is a new request.
     pub(super) body_done: Cell<bool>,
     pub(super) is_http10: Cell<bool>,
@@ -109,6 +113,8 @@ impl ConnectionInfo {
             patience: Cell::new(NEVER),
             expired: Cell::new(false),
             awaits_body: Cell::new(false),
+            answered: Cell::new(false),
+            reader: RefCell::default(),
             body_done: Cell::new(true),
             is_http10: Cell::new(false),
             loses_step: Cell::new(false),
@@ -197,6 +203,22 @@ impl ConnectionInfo {
             self.body_done.set(true);
         }
         *slot = None;
+    }
+
+    /// Has `reader` woken when the request is answered: it waits for more of the body.
+    pub(super) fn await_body(&self, reader: &Waker) {
+        match &mut *self.reader.borrow_mut() {
+            Some(known) => known.clone_from(reader),
+            unknown => *unknown = Some(reader.clone()),
+        }
+    }
+
+    /// The request in flight is answered, or given up: nothing more of its body is waited for.
+    pub(super) fn end_request(&self) {
+        self.answered.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 
     /// The connection ends without the rest of the body, also if that is left later.

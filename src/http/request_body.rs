@@ -5,6 +5,10 @@
 //! tells the connection what only the reader knows: that it waits for the client (so that lateness
 //! is the client's: 408), and that the last byte has been read (so that an idle connection may give
 //! its buffers back).
+//!
+//! A reader may outlive the answer, in a Task of its own. The connection does not wait for it: the
+//! end of the exchange wakes it, it takes what has arrived, and where it would wait for more it gives
+//! the body back and fails.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -30,6 +34,8 @@ pub enum BodyError {
     Malformed,
     /// The client left before all of it had arrived.
     Disconnected,
+    /// The request was answered before all of it had arrived.
+    Answered,
 }
 
 impl BodyError {
@@ -39,6 +45,8 @@ impl BodyError {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Malformed | Self::Disconnected => StatusCode::BAD_REQUEST,
+            // Nobody is there to be told.
+            Self::Answered => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -49,6 +57,7 @@ impl fmt::Display for BodyError {
             Self::TooLarge => "the request body is too large",
             Self::Malformed => "the request body is malformed",
             Self::Disconnected => "the client left before the end of the request body",
+            Self::Answered => "the request was answered before the end of its body",
         })
     }
 }
@@ -125,8 +134,14 @@ impl RequestBody {
         loop {
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
             let frame = match Pin::new(body).poll_frame(cx) {
+                Poll::Pending if self.is_answered() => {
+                    self.note_waiting(false);
+                    self.give_back();
+                    return Poll::Ready(Some(Err(BodyError::Answered)));
+                }
                 Poll::Pending => {
                     self.note_waiting(true);
+                    self.connection.await_body(cx.waker());
                     return Poll::Pending;
                 }
                 Poll::Ready(frame) => frame,
@@ -166,6 +181,19 @@ impl RequestBody {
                     }
                 }
             });
+        }
+    }
+
+    /// Whether the answer has gone out: the connection goes on without the rest of the body.
+    fn is_answered(&self) -> bool {
+        self.connection.requests() != self.request || self.connection.answered.get()
+    }
+
+    fn give_back(&mut self) {
+        if let Some(body) = self.body.take()
+            && self.connection.requests() == self.request
+        {
+            self.connection.leave(body);
         }
     }
 

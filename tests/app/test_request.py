@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -437,3 +438,72 @@ def test_httpx_sees_the_limit_of_the_route(client: TestClient) -> None:
         assert client.post("/", content=b"x" * 11).status_code == 413
         assert client.post("/", content=iter([b"x" * 6, b"x" * 6])).status_code == 413
         assert httpx.codes.is_success(client.post("/", content=b"").status_code)
+
+
+@pytest.mark.parametrize("way", ["body", "stream"])
+@pytest.mark.parametrize(
+    ("framing", "first", "rest"),
+    [
+        ("Content-Length: 8", "half", "half"),
+        ("Content-Length: 1000000", "half", ""),
+        ("Transfer-Encoding: chunked", "4\r\nhalf\r\n", ""),
+    ],
+)
+def test_a_reader_in_the_background_does_not_hold_up_its_connection(
+    serve: Serve, raw: Connect, way: str, framing: str, first: str, rest: str
+) -> None:
+    app = App()
+    read: list[bytes] = []
+    failed: Future[BaseException] = Future()
+    tasks = []
+
+    async def in_background(request: Request) -> None:
+        try:
+            if way == "body":
+                await request.body()
+            async for chunk in request.stream():
+                read.append(chunk)
+        except BaseException as error:
+            failed.set_result(error)
+
+    @app.post("/")
+    async def handler(request: Request) -> str:
+        tasks.append(asyncio.create_task(in_background(request)))
+        await asyncio.sleep(0)
+        return "answered"
+
+    app.get("/next")(lambda: "next")
+    connection = raw(serve(app))
+    connection.send(f"POST / HTTP/1.1\r\nHost: t\r\n{framing}\r\n\r\n{first}")
+    assert connection.response().body == b"answered"
+    # The reader is told at once, and not only when the rest arrives or never does.
+    error = failed.result(10)
+    assert (type(error), str(error)) == (
+        RuntimeError,
+        "the request was answered: its body is gone",
+    )
+    assert read == ([] if way == "body" else [b"half"])
+    if rest:
+        connection.send(rest)
+        assert connection.get("/next").body == b"next"
+    else:
+        assert connection.is_closed()
+
+
+def test_a_reader_in_the_background_gets_what_has_arrived(serve: Serve, raw: Connect) -> None:
+    app = App()
+    read: Future[bytes] = Future()
+    tasks = []
+
+    async def in_background(request: Request) -> None:
+        read.set_result(await request.body())
+
+    @app.post("/")
+    async def handler(request: Request) -> None:
+        tasks.append(asyncio.create_task(in_background(request)))
+        await asyncio.sleep(0)
+
+    connection = raw(serve(app))
+    connection.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody")
+    assert connection.response().status == 204
+    assert read.result(10) == b"body"

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from queue import Queue
 from typing import Any
 
@@ -426,3 +427,28 @@ def test_requests_leave_nothing_behind_however_they_end(serve: Any, raw: Any, ho
         # A turn of the lane: what it was about to let go is gone after it.
         with contextlib.closing(raw(live)) as other:
             other.get("/absent")
+
+
+def test_a_reader_in_the_background_hears_of_its_client_that_leaves(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    app = App()
+    failed: Future[BaseException] = Future()
+    tasks = []
+
+    async def in_background(request: Request) -> None:
+        try:
+            await request.body()
+        except BaseException as error:
+            failed.set_result(error)
+
+    @app.post("/")
+    async def handler(request: Request) -> None:
+        tasks.append(asyncio.create_task(in_background(request)))
+        await hold()
+
+    connection = raw(serve(app))
+    connection.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 8\r\n\r\nhalf")
+    hold.wait_arrival()
+    connection.reset()
+    assert isinstance(failed.result(10), ClientDisconnect)
