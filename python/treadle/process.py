@@ -55,7 +55,8 @@ class Ending:
     error: BaseException | None
     """Why it did not start; None if it did, or was told to stop before it could."""
     failed: bool
-    """It served, and a lane died or the app's shutdown raised; both are in the log."""
+    """It served, and a lane died, the app's shutdown raised or a handler was left behind; the log
+    says which."""
 
 
 @dataclass(slots=True)
@@ -123,7 +124,8 @@ def serve(
     error = progress.error
     if stopping and _was_cut_short(error):
         error = None
-    return Ending(refusal or error, progress.started and server.failed)
+    failed = server.failed or server.left_behind
+    return Ending(refusal or error, progress.started and failed)
 
 
 def _start_and_join(server: Server, progress: _Progress, signals: Signals) -> None:

@@ -4,9 +4,11 @@ The stop, each step on every lane before the next begins on it:
 
 1. `drain()`: listening sockets close; what the kernel had queued is still taken.
 2. Idle connections close; open ones get `Connection: close` with their answer.
-3. Handlers have the grace period; what then still runs is cancelled and its connection closed.
+3. Handlers have the grace period, those on the pool too; what then still runs is cancelled and its
+   connection closed.
 4. The lane's lifespan ends, then its loop.
 5. When all other lanes have ended, lane 0 ends the process's lifespan.
+6. The pool ends. A handler that hangs there cannot be cancelled: it is named, and left behind.
 
 Threads: `start` and `join` are called by one thread, `drain` by any; each lane runs on a thread of
 its own. What they tell each other goes through `concurrent.futures.Future`s, each set once.
@@ -19,18 +21,19 @@ import logging
 import socket
 import threading
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from treadle import stall
+from treadle import offload, stall
 from treadle._treadle import Acceptor, HttpConfig, LaneServer, Meter
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
 from treadle.exceptions import ClientDisconnect, HTTPException, StartupError
 from treadle.lane import Lane
 from treadle.loop import EventLoop
+from treadle.signature import origin
 from treadle.streaming import pump
 
 if TYPE_CHECKING:
@@ -83,7 +86,9 @@ class Server:
             access_log=options.access_log,
             telemetry=options.telemetry,
         )
-        self.pool = ThreadPoolExecutor(options.offload_threads, "treadle-offload")
+        self.left_behind = False
+        """A handler on the pool still ran when all else had ended; the log names it."""
+        self.pool = offload.Pool(options.offload_threads)
         """Runs the handlers registered with offload=True."""
         self.stop: Future[None] = Future()
         self.others_ended: Future[None] = Future()
@@ -157,9 +162,25 @@ class Server:
             self.monitor.stop()
         for sock in self._sockets:
             sock.close()
-        # Threads of the pool that are still in a handler are not waited for: the grace is over.
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._close_pool()
         return True
+
+    def _close_pool(self) -> None:
+        """Handlers that still run on it are not waited for any longer: the grace is over."""
+        running = self.pool.close()
+        for thread, job in running.items():
+            self.left_behind = True
+            number, method, path = job.request
+            logger.warning(
+                "request %d: %s %s (%s) still runs on a thread of the pool after the grace period "
+                "of %g s; it is left behind\n%s",
+                number,
+                method,
+                path,
+                origin(job.handler),
+                self.options.grace,
+                stall.spell(stall.stack_of(thread.ident or 0)),
+            )
 
     def lane_servers(self) -> list[LaneServer]:
         """Those of the lanes that serve."""
@@ -304,6 +325,7 @@ class _LaneThread(threading.Thread):
                 # Handlers that go on without their client have the same grace.
                 while native.running:
                     await _first_of(asyncio.all_tasks() - {asyncio.current_task()})
+                await asyncio.wrap_future(self.server.pool.idle())
         except TimeoutError:
             native.abort()
             # A connection that closes cancels its handler, and says why.

@@ -24,12 +24,12 @@ from treadle._treadle import StallWatch
 if TYPE_CHECKING:
     from treadle._treadle import Meter, Route
 
-__all__ = ["Watcher", "stack_of"]
+__all__ = ["Watcher", "spell", "stack_of"]
 
 logger = logging.getLogger("treadle")
 
-_OUTERMOST = ("loop.py", "run_forever")
-"""The frame below which everything is the lane's own."""
+_OUTERMOST = {("loop.py", "run_forever"), ("offload.py", "_work"), ("offload.py", "_make_call")}
+"""The frames below which everything is the lane's own, or the pool's."""
 
 Frame = tuple[str, int, str]
 """File, line and name of a function."""
@@ -75,7 +75,7 @@ class Watcher(threading.Thread):
             lane,
             seconds,
             where,
-            _spell(stack_of(thread)),
+            spell(stack_of(thread)),
         )
 
 
@@ -101,15 +101,15 @@ def stack_of(thread: int) -> list[Frame]:
     return frames[::-1]
 
 
-def _spell(frames: list[Frame]) -> str:
-    """The stack as tracebacks have it, without what every lane's begins with."""
+def spell(frames: list[Frame]) -> str:
+    """The stack as tracebacks have it, without what every lane's, or pool's, begins with."""
     import linecache
 
     if not frames:
         return "  its stack is not known"
     for place in range(len(frames), 0, -1):
         file, _, name = frames[place - 1]
-        if (os.path.basename(file), name) == _OUTERMOST:
+        if (os.path.basename(file), name) in _OUTERMOST:
             frames = frames[place:]
             break
     if not frames:

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::{Answer, Dispatcher};
 use crate::app::{Arguments, Plan, Request, RequestHead};
 use crate::bridge::after_python;
 use crate::http::problem;
-use crate::python::call::vectorcall;
 use crate::python::context;
 use crate::telemetry::Clock;
 
@@ -87,26 +87,65 @@ pub struct Job {
     arguments: Vec<Py<PyAny>>,
     kwnames: Option<Py<PyTuple>>,
     context: Py<PyAny>,
+    head: Arc<RequestHead>,
     mailbox: Arc<Mutex<Mailbox>>,
     place: Arc<Place>,
     clock: Clock,
     submitted: u64,
+    started: AtomicU64,
 }
 
 #[pymethods]
 impl Job {
-    fn __call__(&self, py: Python<'_>) {
-        let start = self.clock.now();
+    #[getter]
+    fn handler(&self, py: Python<'_>) -> Py<PyAny> {
+        self.handler.clone_ref(py)
+    }
+
+    /// Number, method and path of the request, for a log.
+    #[getter]
+    fn request(&self) -> (u64, &str, &str) {
+        (self.head.id, self.head.method.as_str(), self.head.uri.path())
+    }
+
+    /// The call begins: the context to make it in, the handler and its arguments. It is made by
+    /// Python code, so that no native frame is in the way of an interpreter that ends the thread in
+    /// the middle of it (up to 3.13 they do, by unwinding).
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Call<'py>> {
+        self.started.store(self.clock.now(), Ordering::Relaxed);
         self.place.leave();
-        let busy = &self.place.meter.busy;
-        busy.fetch_add(1, Ordering::Relaxed);
-        let outcome = context::run(self.context.bind(py), || {
-            let kwnames = self.kwnames.as_ref().map(|names| names.bind(py));
-            vectorcall(self.handler.bind(py), &self.arguments, kwnames).map(Bound::unbind)
-        });
-        busy.fetch_sub(1, Ordering::Relaxed);
-        let waited = start.saturating_sub(self.submitted);
-        let ran = self.clock.now().saturating_sub(start);
+        self.place.meter.busy.fetch_add(1, Ordering::Relaxed);
+        let names = self.kwnames.as_ref().map(|names| names.bind(py));
+        let positional = self.arguments.len().saturating_sub(names.map_or(0, |names| names.len()));
+        let (args, values) = self.arguments.split_at(positional);
+        let kwargs = PyDict::new(py);
+        for (name, value) in names.into_iter().flatten().zip(values) {
+            kwargs.set_item(name, value)?;
+        }
+        let (context, handler) = (self.context.bind(py).clone(), self.handler.bind(py).clone());
+        Ok((context, handler, PyTuple::new(py, args)?, kwargs))
+    }
+
+    /// The handler returned `value`.
+    fn end(&self, value: Py<PyAny>) {
+        self.conclude(Ok(value));
+    }
+
+    /// The handler raised `error`.
+    fn fail(&self, error: Bound<'_, PyBaseException>) {
+        self.conclude(Err(PyErr::from_value(error.into_any())));
+    }
+}
+
+/// Context, handler, positional and keyword arguments.
+type Call<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyTuple>, Bound<'py, PyDict>);
+
+impl Job {
+    fn conclude(&self, outcome: PyResult<Py<PyAny>>) {
+        self.place.meter.busy.fetch_sub(1, Ordering::Relaxed);
+        let started = self.started.load(Ordering::Relaxed);
+        let waited = started.saturating_sub(self.submitted);
+        let ran = self.clock.now().saturating_sub(started);
         let waker = {
             let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
             mailbox.times = (waited, ran);
@@ -166,10 +205,12 @@ impl Dispatcher {
                 arguments,
                 kwnames: plan.kwnames(py).map(|names| names.clone().unbind()),
                 context: context.clone_ref(py),
+                head: head.clone(),
                 mailbox: mailbox.clone(),
                 place: place.clone(),
                 clock,
                 submitted: clock.now(),
+                started: AtomicU64::new(0),
             };
             Ok((self.offloader.submit.call1(py, (Py::new(py, job)?,))?, context))
         };

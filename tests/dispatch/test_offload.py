@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import queue
+import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from support.cli import RunCli
+from support.gate import SOURCE, Gate
 from support.lanes import several_lanes
 from support.raw import Raw
 from support.types import Connect, Serve
 
-from treadle import App, HTTPException, Lane, Request, Response, StreamingResponse
+from treadle import App, HTTPException, Lane, Request, Response, StreamingResponse, offload
 from treadle.testing import LiveServer
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset")
@@ -44,7 +48,7 @@ class Room:
             assert self.arrived.acquire(timeout=10)
 
 
-class Pool(ThreadPoolExecutor):
+class Pool(offload.Pool):
     """The server's pool, which tells what it was given."""
 
     jobs: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
@@ -59,7 +63,7 @@ class Pool(ThreadPoolExecutor):
 def jobs(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[Future[None]]:
     """The jobs that servers started from now on hand to their pools."""
     monkeypatch.setattr(Pool, "jobs", queue.SimpleQueue())
-    monkeypatch.setattr("treadle.server.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("treadle.offload.Pool", Pool)
     return Pool.jobs
 
 
@@ -286,3 +290,100 @@ def test_a_stop_does_not_wait_for_a_thread_beyond_the_grace(raw: Connect, app: A
     server.stop()
     room.release.set()
     assert connection.rest() == b""
+
+
+def test_a_handler_without_its_client_has_the_grace_too(raw: Connect, app: App) -> None:
+    room = Room(app)
+    server = LiveServer(app, grace=10.0)
+    server.start()
+    connection = raw(server)
+    ask(connection, "/block/a")
+    room.wait()
+    connection.reset()
+    stopped = threading.Thread(target=server.stop)
+    stopped.start()
+    # The connection is gone before the handler is let go: nothing but the handler is waited for.
+    while server._server is not None and any(m.read()["open"] for m in server.server.meters()):
+        pass
+    assert stopped.is_alive()
+    room.release.set()
+    stopped.join(5)
+    assert not stopped.is_alive()
+
+
+HANGING = """
+import signal, threading, time
+from treadle import App
+
+app = App()
+
+@app.get("/sleeps", offload=True)
+def sleeps():
+    hold()
+    time.sleep(1000)
+
+@app.get("/spins", offload=True)
+def spins():
+    hold()
+    while True:
+        pass
+"""
+RUN = """
+import atexit
+atexit.register(print, "atexit")
+try:
+    app.run(port=0, grace=0.1)
+finally:
+    print("after")
+"""
+
+
+@pytest.mark.parametrize("start", ["treadle run", "app.run", "workers"])
+@pytest.mark.parametrize("handler", ["sleeps", "spins"])
+def test_a_handler_that_hangs_is_named_and_left_behind(
+    run_cli: RunCli, gate: Gate, raw: Connect, start: str, handler: str
+) -> None:
+    source = SOURCE + HANGING
+    if start == "app.run":
+        (run_cli.folder / "main.py").write_text(source + RUN)
+        command = run_cli.python(["main.py"], env=gate.env)
+    else:
+        workers = "2" if start == "workers" else "1"
+        command = run_cli(source, "--grace", "0.1", "--workers", workers, env=gate.env)
+    connection = raw(command)
+    connection.send(f"GET /{handler} HTTP/1.1\r\nHost: t\r\n\r\n")
+    gate.arrival()
+    started = time.monotonic()
+    assert command.stop() == 1
+    # Far less than the margin after which a process leaves with what it has.
+    assert time.monotonic() - started < 4.0
+    assert connection.rest() == b""
+    said = command.stderr
+    assert re.search(
+        rf"WARNING treadle: request \d+: GET /{handler} \(.*main.py:\d+ {handler}\) still runs on a "
+        r"thread of the pool after the grace period of 0.1 s; it is left behind\n"
+        rf'  File ".*main.py", line \d+, in {handler}\n',
+        said,
+    ), said
+    assert len(said.splitlines()) == 3, said
+    if start == "app.run":
+        assert command.rest() == "after\natexit\n"
+
+
+def test_a_job_that_waits_when_the_grace_ends_is_never_run(raw: Connect, app: App) -> None:
+    room = Room(app)
+    server = LiveServer(app, grace=0.0, offload_threads=1)
+    server.start()
+    first, second = raw(server), raw(server)
+    ask(first, "/block/a")
+    room.wait()
+    ask(second, "/block/b")
+    while server.server.config.offload() != (1, 1):
+        pass
+    pool = server.server.pool
+    server.stop()
+    room.release.set()
+    assert pool.idle().result(10) is None
+    assert room.entered == ["a"]
+    with pytest.raises(RuntimeError, match="the server has stopped"):
+        pool.submit(None)  # type: ignore[arg-type]

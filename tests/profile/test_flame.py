@@ -14,7 +14,9 @@ LOOP = (
     Place("EventLoop.run_forever", os.path.join(os.path.dirname(treadle.__file__), "loop.py")),
 )
 HANDLER = Place("get_user", "/srv/main.py")
-POOL = Place("_worker", "/usr/lib/python3.14/concurrent/futures/thread.py")
+POOL = Place("Pool._work", "/srv/treadle/offload.py")
+CALL = Place("_make_call", "/srv/treadle/offload.py")
+EXECUTOR = Place("_worker", "/usr/lib/python3.14/concurrent/futures/thread.py")
 QUERY = Place("query", "/v/lib/python3.14t/site-packages/orm/core.py")
 
 
@@ -44,6 +46,7 @@ def test_what_waits_or_is_no_python_is_left_out() -> None:
             (Stack("treadle-profile", (HANDLER,)), 5),
             (Stack("treadle-lane-0", ()), 5),
             (Stack("treadle-offload_0", (POOL,), running=True), 5),
+            (Stack("asyncio_0", (EXECUTOR,), running=True), 5),
         ]
     )
     assert (root.count, root.children) == (0, [])
@@ -51,8 +54,10 @@ def test_what_waits_or_is_no_python_is_left_out() -> None:
 
 
 def test_offloaded_handlers_have_a_root_of_their_own() -> None:
-    root = build([(Stack("treadle-offload_3", (POOL, HANDLER)), 2)])
+    root = build([(Stack("treadle-offload_3", (POOL, CALL, HANDLER)), 2)])
     assert collapsed(root) == ["offloaded handlers;get_user (/srv/main.py) 2"]
+    root = build([(Stack("asyncio_0", (EXECUTOR, HANDLER)), 2)])
+    assert collapsed(root) == ["asyncio_0;get_user (/srv/main.py) 2"]
 
 
 def test_the_functions_that_most_stacks_ended_in_come_first() -> None:

@@ -27,6 +27,7 @@ _WAITS = {
     ("threading.py", "join"),
     ("selectors.py", "select"),
     ("thread.py", "_worker"),
+    ("offload.py", "_work"),
     ("queue.py", "get"),
     ("socket.py", "accept"),
     ("signals.py", "poll"),
@@ -108,6 +109,8 @@ def _is_boilerplate(place: Place) -> bool:
     name, file = place.function.rpartition(".")[2], os.path.basename(place.file)
     if file == "threading.py":
         return name in _STARTS or name == "run"
+    if file == "offload.py":
+        return name in {"_work", "_make_call"}
     return file == "thread.py" and name in {"_worker", "run"}
 
 
