@@ -10,12 +10,13 @@ Two threads meet here, beside the server's own lanes:
 So a signal works at any moment: during a start that hangs in the app's lifespan, while serving,
 and while draining. The order of a stop is the server's; here it only begins, and is waited for,
 though not forever: code of the app that blocks its lane cannot be cancelled, and `STOP_MARGIN` after
-the grace period the process leaves without it.
+the grace period the process leaves without it, and says where it stood.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from treadle import stall
 from treadle.console import complain
 from treadle.exceptions import StartupError
 from treadle.server import Server
@@ -154,7 +156,22 @@ def _leave_behind(options: Options) -> NoReturn:
         f"treadle: not stopped {seconds:g} s after it was told to: something in the app blocks a "
         "lane, or its shutdown takes too long. Leaving without it.\n"
     )
+    # Nothing that goes wrong here is a reason to stay.
+    with contextlib.suppress(Exception):
+        complain(_whereabouts())
     os._exit(1)
+
+
+def _whereabouts() -> str:
+    """Where the lanes stand that have not ended, and the app's threads that are waited for."""
+    told = []
+    for thread in threading.enumerate():
+        is_lane = thread.name.startswith("treadle-lane-")
+        if is_lane or not (thread.daemon or thread is threading.main_thread()):
+            told.append(
+                f"{thread.name} is here:\n{stall.spell(stall.stack_of(thread.ident or 0))}\n"
+            )
+    return "".join(told)
 
 
 def explain(error: BaseException) -> str:

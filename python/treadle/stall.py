@@ -113,7 +113,7 @@ def spell(frames: list[Frame]) -> str:
             frames = frames[place:]
             break
     if not frames:
-        return "  in code that is not Python's"
+        return "  in no Python code: it waits, or runs native code"
     lines = []
     for file, number, name in frames:
         lines.append(f'  File "{file}", line {number}, in {name}')

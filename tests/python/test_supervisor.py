@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.cli import RunCli
 from support.gate import SOURCE, Gate
+from support.raw import Raw
 
 import treadle
 from treadle import App, supervisor
@@ -171,7 +172,22 @@ def test_a_lane_that_stays_blocked_is_left_behind(run_cli: RunCli, gate: Gate, r
     raw(command).send("GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
     gate.arrival()
     assert command.stop() == 1
-    assert command.stderr.startswith("treadle: not stopped 0.2 s after it was told to: ")
+    said = command.stderr
+    assert said.startswith("treadle: not stopped 0.2 s after it was told to: ")
+    place = r"\ntreadle-lane-0 is here:\n  File \".*main.py\", line \d+, in blocking\n"
+    assert re.search(place, said), said
+
+
+def test_a_thread_that_keeps_a_lane_from_ending_is_named(run_cli: RunCli, gate: Gate) -> None:
+    source = "import treadle.process\ntreadle.process.STOP_MARGIN = 0.1\n" + SOURCE
+    source += "@app.get('/')\nasync def root():\n    await asyncio.to_thread(block)\n"
+    command = run_cli(source, "--grace", "0.1", env=gate.env)
+    with Raw(command.address) as client:
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        gate.arrival()
+        assert command.stop() == 1
+    place = r"\nasyncio_0 is here:\n(  .*\n)*  File \".*main.py\", line \d+, in block\n"
+    assert re.search(place, command.stderr), command.stderr
 
 
 @pytest.mark.parametrize("signum", STOPS)
