@@ -163,15 +163,19 @@ def _leave_behind(options: Options) -> NoReturn:
 
 
 def _whereabouts() -> str:
-    """Where the lanes stand that have not ended, and the app's threads that are waited for."""
+    """Where the lanes stand that have not ended, and the calls that they may wait for."""
     told = []
     for thread in threading.enumerate():
-        is_lane = thread.name.startswith("treadle-lane-")
-        if is_lane or not (thread.daemon or thread is threading.main_thread()):
-            told.append(
-                f"{thread.name} is here:\n{stall.spell(stall.stack_of(thread.ident or 0))}\n"
-            )
+        stack = stall.stack_of(thread.ident or 0)
+        if thread.name.startswith("treadle-lane-") or _is_in_a_call(stack):
+            told.append(f"{thread.name} is here:\n{stall.spell(stack)}\n")
     return "".join(told)
+
+
+def _is_in_a_call(stack: list[stall.Frame]) -> bool:
+    """Whether it is that of a thread of an executor (a loop waits for its own) that has a call."""
+    places = [(os.path.basename(file), name) for file, _, name in stack]
+    return ("thread.py", "_worker") in places[:-1]
 
 
 def explain(error: BaseException) -> str:
