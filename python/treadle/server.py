@@ -274,12 +274,12 @@ class _LaneThread(threading.Thread):
             return
         self.ready.set_result(None)
         try:
-            await asyncio.wrap_future(self.server.stop)
+            await _told(self.server.stop)
             await self._drain(self.native)
         finally:
             await self._leave(lane)
             if self.index == 0:
-                await asyncio.wrap_future(self.server.others_ended)
+                await _told(self.server.others_ended)
                 await self._leave(process)
 
     async def _enter(self, process: AsyncExitStack, lane: AsyncExitStack) -> None:
@@ -339,6 +339,24 @@ class _LaneThread(threading.Thread):
                     task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_MARGIN)
+
+
+async def _told(news: Future[None]) -> None:
+    """Waits for `news`, which is for all lanes: one that dies waiting does not cancel it."""
+    loop = asyncio.get_running_loop()
+    here = loop.create_future()
+
+    def arrived() -> None:
+        if not here.done():
+            here.set_result(None)
+
+    def tell(_: object) -> None:
+        # RuntimeError: the loop has been closed meanwhile, the lane has ended.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(arrived)
+
+    news.add_done_callback(tell)
+    await here
 
 
 async def _first_of(tasks: set[Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import threading
 import time
@@ -377,6 +378,57 @@ class Load:
             self.answered += 1
             self._progress.notify_all()
         return response.header("connection") != "close"
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("end", ["loop.stop()", "loop.call_soon(sys.exit, 0)"])
+def test_a_lane_that_the_app_ends_is_told_and_stops_the_others_in_order(
+    run_cli: RunCli, gate: Gate, raw: Any, lanes: int, end: str
+) -> None:
+    source = (
+        SOURCE
+        + f"""
+import sys
+
+@app.get("/end")
+async def ending():
+    loop = asyncio.get_running_loop()
+    {end}
+    await pause()
+
+@app.get("/pause")
+async def pausing():
+    await pause()
+    return "answered"
+
+@app.lane_lifespan
+async def lane_lifespan(lane):
+    yield
+    print("lane", lane.index, "down", flush=True)
+
+@app.lifespan
+async def lifespan(app):
+    yield
+    print("app down")
+"""
+    )
+    command = run_cli(source, "--lanes", str(lanes), env=gate.env)
+    others = [raw(command) for _ in range(lanes - 1)]
+    arrivals = []
+    for other in others:
+        other.send(request("GET", "/pause"))
+        arrivals.append(gate.arrival())
+    raw(command).send(request("GET", "/end"))
+    command.wait_refusing()
+    for arrival in arrivals:
+        arrival.release()
+    for other in others:
+        assert other.response().body == b"answered"
+    assert command.wait() == 1
+    assert len(re.findall(r"ERROR treadle: lane \d ended\n", command.stderr)) == 1, command.stderr
+    assert "Exception in thread" not in command.stderr
+    downs = sorted(command.rest().splitlines())
+    assert downs == ["app down", *(f"lane {index} down" for index in range(lanes))]
 
 
 MODES = {
