@@ -41,6 +41,19 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Adds one when what it counts is written: who reads it with [`Counter::complete`] then reads
+    /// that as well.
+    #[inline]
+    pub fn add_complete(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Release);
+    }
+
+    /// As it stands, to be read before what it counts.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// What a lane's thread is doing.

@@ -42,6 +42,7 @@ struct Counted {
     total: Tally,
     statuses: [Counter; 5],
     cancelled: Counter,
+    /// Counted last: a request that a reader sees here has all its times.
     requests: Counter,
 }
 
@@ -58,7 +59,6 @@ impl RouteMeter {
     /// thread alone.
     pub fn record(&self, stages: &Stages, status: Option<u16>) {
         let counted = self.counted.get_or_init(Box::default);
-        counted.requests.add(1);
         let class = status.map(|status| usize::from(status / 100).wrapping_sub(1));
         class.and_then(|class| counted.statuses.get(class)).unwrap_or(&counted.cancelled).add(1);
         let mut total = None;
@@ -69,17 +69,20 @@ impl RouteMeter {
         if let Some(total) = total {
             counted.total.record(total);
         }
+        counted.requests.add_complete();
     }
 
     /// A copy; `None` if there was no request.
     #[must_use]
     pub fn read(&self) -> Option<RouteTimes> {
-        self.counted.get().map(|counted| RouteTimes {
+        let counted = self.counted.get()?;
+        let requests = counted.requests.complete();
+        (requests > 0).then(|| RouteTimes {
+            requests,
             stages: counted.stages.each_ref().map(Tally::read),
             total: counted.total.read(),
             statuses: counted.statuses.each_ref().map(Counter::get),
             cancelled: counted.cancelled.get(),
-            requests: counted.requests.get(),
         })
     }
 }
