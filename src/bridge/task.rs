@@ -47,16 +47,6 @@ use crate::telemetry::LaneMeter;
 /// How many Tasks wait to serve again.
 const MOST_IDLE: usize = 256;
 
-/// What became of a coroutine that was started.
-pub enum Started<C> {
-    /// It ended in its first step, and so did all that followed; the completion was told.
-    Ended(C),
-    /// It waits, in this Task.
-    Suspended(Waiting, Rc<C>),
-    /// It could not be started; the completion was told nothing.
-    Failed(C, PyErr),
-}
-
 /// The Task of a coroutine that suspended.
 pub struct Waiting {
     task: Py<PyAny>,
@@ -103,36 +93,37 @@ impl TaskFactory {
         &self.tasks.event_loop
     }
 
-    /// Starts `coroutine` in a Task of its own and takes its first step.
+    /// Starts `coroutine` in a Task of its own and takes its first step. `None` when it ended in
+    /// it, and so did all that followed; otherwise it waits, in that Task.
     ///
-    /// Fails with `RuntimeError` when the loop does not run on this thread, with `TypeError` when
-    /// `coroutine` is none.
-    pub fn start<C: Completion + 'static>(
+    /// `first` is told of what ends in the first step, what `lasting` then gives of all the rest.
+    ///
+    /// # Errors
+    /// Nobody was told anything, and nothing runs: `RuntimeError` when the loop does not run on
+    /// this thread, `TypeError` when `coroutine` is none.
+    pub fn start(
         &self,
         py: Python<'_>,
         coroutine: Py<PyAny>,
-        completion: C,
-    ) -> Started<C> {
+        first: &dyn Completion,
+        lasting: impl FnOnce() -> Rc<dyn Completion>,
+    ) -> PyResult<Option<Waiting>> {
         if let Some(meter) = &self.meter {
             meter.tasks_started.add(1);
         }
-        match self.tasks.begin(py, coroutine.into_bound(py), None, &completion) {
-            Err(error) => Started::Failed(completion, error),
-            Ok(None) => Started::Ended(completion),
-            Ok(Some(waiting)) => {
-                if let Some(meter) = &self.meter {
-                    meter.tasks_suspended.add(1);
-                }
-                let completion = Rc::new(completion);
-                let task = waiting.task.bind(py);
-                if let Err(error) = self.tasks.listen(task, completion.clone()) {
-                    // No memory for a listener: the Task goes, its outcome with it.
-                    error.write_unraisable(py, Some(task));
-                    cancel(task);
-                }
-                Started::Suspended(waiting, completion)
-            }
+        let Some(waiting) = self.tasks.begin(py, coroutine.into_bound(py), None, first)? else {
+            return Ok(None);
+        };
+        if let Some(meter) = &self.meter {
+            meter.tasks_suspended.add(1);
         }
+        let task = waiting.task.bind(py);
+        if let Err(error) = self.tasks.listen(task, lasting()) {
+            // No memory for a listener: the Task goes, its outcome with it.
+            error.write_unraisable(py, Some(task));
+            cancel(task);
+        }
+        Ok(Some(waiting))
     }
 
     /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
