@@ -264,12 +264,8 @@ impl RedirectResponse {
         if !(300..400).contains(&status) {
             return Err(PyValueError::new_err(format!("status {status} is not a redirect")));
         }
-        // Control characters are refused; what is only beyond ASCII is escaped as UTF-8.
-        let escaped: String = if url.is_ascii() {
-            url.to_owned()
-        } else {
-            percent_encoding::utf8_percent_encode(url, NON_ASCII).to_string()
-        };
+        // Control characters are refused; what else no URL can hold is escaped, as UTF-8.
+        let escaped = percent_encoding::utf8_percent_encode(url, NOT_IN_URLS).to_string();
         let location: HeaderValue = header_value("location", &escaped)?;
         let body = PyBytes::new(py, b"").unbind();
         let response = Response::build(py, body, status, headers, None)?;
@@ -278,8 +274,18 @@ impl RedirectResponse {
     }
 }
 
-/// Escapes nothing by itself: characters beyond ASCII are always escaped.
-const NON_ASCII: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EMPTY;
+/// Of ASCII, what RFC 3986 has no place for; beyond ASCII, everything is escaped.
+const NOT_IN_URLS: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EMPTY
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A body made chunk by chunk from an async or sync iterator of bytes or str.
 ///

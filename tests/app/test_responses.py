@@ -276,6 +276,8 @@ def test_a_cookie_that_would_be_misread_is_refused(
         ("/a?b=c#d", "/a?b=c#d"),
         ("https://example.org/ü", "https://example.org/%C3%BC"),
         ("/already%20escaped", "/already%20escaped"),
+        ("/a b", "/a%20b"),
+        ('/\\\\elsewhere/{x}|"<>^`', "/%5C%5Celsewhere/%7Bx%7D%7C%22%3C%3E%5E%60"),
     ],
 )
 def test_a_redirect_names_its_target(url: str, location: str) -> None:
