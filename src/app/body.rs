@@ -1,5 +1,6 @@
 //! The JSON body: decoded and validated in one pass by msgspec (or by a pydantic model).
 
+use pyo3::exceptions::PyRecursionError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -9,6 +10,18 @@ use super::problem::{Problem, Rejection};
 
 static VALIDATION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static DECODE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// What the interpreter says of such a body is about its stack.
+const TOO_DEEP: &str = "it is nested too deeply";
+
+/// Why bytes that a decoder refused are not JSON.
+pub fn reason(py: Python<'_>, error: &PyErr) -> String {
+    if error.is_instance_of::<PyRecursionError>(py) {
+        TOO_DEEP.to_owned()
+    } else {
+        error.value(py).to_string()
+    }
+}
 
 /// Decodes `bytes` with a decoder made for the parameter's type.
 ///
@@ -41,6 +54,9 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Rejection> {
     // UTF-8 errors of the decoder are ValueErrors of their own kind.
     if value.is_instance_of::<pyo3::exceptions::PyUnicodeDecodeError>() {
         return Ok(Rejection::NotJson("not UTF-8".to_owned()));
+    }
+    if error.is_instance_of::<PyRecursionError>(py) {
+        return Ok(Rejection::NotJson(TOO_DEEP.to_owned()));
     }
     match value.getattr_opt(intern!(py, "errors"))? {
         Some(errors) if errors.is_callable() => pydantic(&errors),

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
+use super::body;
 use super::headers::Headers;
 use crate::bridge::into_awaitable;
 use crate::http::{BodyError, RequestBody};
@@ -210,7 +211,7 @@ fn unreadable(gone: bool) -> PyErr {
     PyRuntimeError::new_err(if gone {
         "the request was answered: its body is gone"
     } else {
-        "the body is being read already"
+        "the body is being read already, or was not read to its end"
     })
 }
 
@@ -354,7 +355,10 @@ impl Request {
             decoder
                 .call_method1(pyo3::intern!(py, "decode"), (PyBytes::new(py, bytes),))
                 .map(Bound::unbind)
-                .map_err(|error| bad_request(py, &format!("the request body is not JSON: {error}")))
+                .map_err(|error| {
+                    let reason = body::reason(py, &error);
+                    bad_request(py, &format!("the request body is not JSON: {reason}"))
+                })
         })
     }
 

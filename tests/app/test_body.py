@@ -209,6 +209,17 @@ def test_what_is_not_json_is_400(client: TestClient, path: str, text: str) -> No
     assert response.json()["detail"].startswith("the request body is not JSON: ")
 
 
+@pytest.mark.parametrize("path", ["/dict", "/any"])
+def test_a_body_that_is_nested_too_deeply_is_400(
+    client: TestClient, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    response = post(client, path, '{"a":' + "[" * 300_000 + "]" * 300_000 + "}")
+    assert response.status_code == 400
+    assert response.json() == {"detail": "the request body is not JSON: it is nested too deeply"}
+    # The client's mistake is not the log's.
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("path", ["/dict", "/struct", "/pydantic"])
 def test_json_that_is_not_utf8_is_400(client: TestClient, path: str) -> None:
     assert post(client, path, b'{"name": "\xff", "price": 1}').status_code == 400

@@ -232,3 +232,25 @@ def test_the_command_imports_nothing_that_only_tests_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+BROKEN = """
+import sys
+sys.modules["treadle._treadle"] = None
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "from treadle.cli import main; sys.exit(main(['run', 'main:app', '--port', '0']))",
+        "from treadle import App; App().run(port=0)",
+    ],
+)
+def test_without_the_native_module_nothing_runs_and_that_is_said(run_cli: RunCli, use: str) -> None:
+    (run_cli.folder / "main.py").write_text(HELLO)
+    command = run_cli.python(["-c", BROKEN.format(use)], listens=False)
+    assert command.wait() == 1
+    assert command.rest() == ""
+    assert "_treadle" in command.stderr
