@@ -4,9 +4,11 @@ They are daemons: a call that hangs cannot be cancelled, and the interpreter wou
 end, without limit. What waits for these calls is the stop of the server instead, for the grace
 period; one that is still at it then is left behind, and named.
 
-Who touches what: lanes `submit`, threads of the pool `_work`, and the server asks and closes. The
-counts are behind one lock, which is never held while a job is called or somebody told. A thread is
-started for a job that finds none free, until there are `size`; from then on jobs wait.
+Who touches what: lanes `submit`, threads of the pool `_work`, and the server starts, asks and closes.
+The counts are behind one lock, held for a few operations at a time, so a lane never waits here. For
+that reason, too, a thread is not started by the lane that has a job for it: starting one takes as
+long as the system takes to run it. The first is there from the start, and one that takes a job while
+no other is free starts the next, until there are `size`; from then on jobs wait.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Pool:
         self.size = size
         self._queue: SimpleQueue[tuple[Job, Future[None]] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._free = 0
         """Threads that wait for a job, less the jobs that wait for a thread."""
         self._open = 0
@@ -58,6 +60,14 @@ class Pool:
         self._running: dict[threading.Thread, Job] = {}
         self._waiters: list[Future[None]] = []
         self._closed = False
+
+    def start(self) -> None:
+        """Starts the first thread, if there is none. Raises RuntimeError if the system has none."""
+        with self._lock:
+            if self._threads:
+                return
+            self._reserve()
+        self._start_thread(0)
 
     def submit(self, job: Job) -> Future[None]:
         """Has `job` called; what is returned is done after it, and can be cancelled before it.
@@ -68,8 +78,6 @@ class Pool:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the server has stopped: nothing is offloaded any more")
-            if self._free <= 0 and len(self._threads) < self.size:
-                self._start_thread()
             self._open += 1
             self._free -= 1
             self._queue.put((job, future))
@@ -89,7 +97,7 @@ class Pool:
         """Ends the threads, and takes back what waits for one. Returns the jobs that still run."""
         with self._lock:
             self._closed = True
-            threads = len(self._threads)
+            threads = self._threads
             running = dict(self._running)
         with suppress(Empty):
             while True:
@@ -102,18 +110,21 @@ class Pool:
             self._queue.put(None)
         return running
 
-    def _start_thread(self) -> None:
-        name = f"treadle-offload_{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+    def _reserve(self) -> int:
+        """Counts a thread that is about to be started; returns its number. Under the lock."""
+        self._threads += 1
+        self._free += 1
+        return self._threads - 1
+
+    def _start_thread(self, number: int) -> None:
+        thread = threading.Thread(target=self._work, name=f"treadle-offload_{number}", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            # The system has no more of them. With one at least, the job only waits longer.
-            if not self._threads:
-                raise
-        else:
-            self._threads.append(thread)
-            self._free += 1
+            with self._lock:
+                self._threads -= 1
+                self._free -= 1
+            raise
 
     def _work(self) -> None:
         """What a thread of the pool does, to its end."""
@@ -121,8 +132,7 @@ class Pool:
         while (item := self._queue.get()) is not None:
             job, future = item
             if future.set_running_or_notify_cancel():
-                with self._lock:
-                    self._running[me] = job
+                self._begin_job(me, job)
                 try:
                     _make_call(job)
                 except BaseException as error:
@@ -134,6 +144,17 @@ class Pool:
             for waiter in self._end_of_job(me):
                 if waiter.set_running_or_notify_cancel():
                     waiter.set_result(None)
+
+    def _begin_job(self, thread: threading.Thread, job: Job) -> None:
+        """Notes what it does, and sees to it that the next job finds a thread."""
+        with self._lock:
+            self._running[thread] = job
+            if self._free > 0 or self._threads >= self.size or self._closed:
+                return
+            number = self._reserve()
+        # The system may have no more of them: jobs wait for those that there are.
+        with suppress(RuntimeError):
+            self._start_thread(number)
 
     def _end_of_job(self, thread: threading.Thread) -> list[Future[None]]:
         """Counts it. Returns those who have waited for the last."""

@@ -112,6 +112,8 @@ class Server:
         try:
             if self.monitor is not None:
                 self.monitor.start(self.worker)
+            if any(route.mode == "offload" for route in self.table.routes()):
+                self.pool.start()
             first.start()
             first.ready.result()
             for lane in others:

@@ -100,7 +100,7 @@ async fn half_a_head_does_not_hold_up_the_end() {
     }
     let began = Instant::now();
     server.lane.drain();
-    let mut late = server.connect().await;
+    let late = server.connect().await;
     late.stream.try_write(b"GET / HTTP/1.1\r\n").expect("room");
     server.stop.stop();
     halves.push(late);
