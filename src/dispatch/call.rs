@@ -257,6 +257,12 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.end();
+        if let Some(head) = Arc::get_mut(&mut self.head) {
+            let mut headers = std::mem::take(&mut head.headers);
+            // What the client sent goes; it may keep a whole read buffer.
+            headers.clear();
+            self.dispatcher.left.set(Some(headers));
+        }
     }
 }
 
@@ -289,13 +295,7 @@ impl Dispatcher {
 impl Call {
     /// The answer of a Task that ended in its first step.
     pub(super) fn ended(self: Rc<Self>) -> Answer {
-        let response = self.response.take();
-        if let Some(mut call) = Rc::into_inner(self)
-            && let Some(head) = Arc::get_mut(&mut call.head)
-        {
-            call.dispatcher.left.set(Some(std::mem::take(&mut head.headers)));
-        }
-        Answer::Ready(response)
+        Answer::Ready(self.response.take())
     }
 
     /// The answer of a Task that suspended.

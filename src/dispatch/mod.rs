@@ -97,7 +97,7 @@ pub struct Dispatcher {
     offloader: Offloader,
     limit_body: u64,
     next_id: Cell<u64>,
-    /// The headers of a request that is done and that nobody kept; for the connection.
+    /// The emptied map of a request's headers that nobody kept; for a connection whose own went.
     left: Cell<Option<HeaderMap>>,
     stamps: Stamps,
 }
@@ -479,7 +479,9 @@ impl Service for DispatchService {
             self.0.stamps.take_up(connection.timing());
             let answer = self.0.begin(py, head, &mut body, connection);
             self.0.stamps.put_down();
-            if let Some(headers) = self.0.left.take() {
+            if head.headers.capacity() == 0
+                && let Some(headers) = self.0.left.take()
+            {
                 head.headers = headers;
             }
             if let Some(unread) = body {
