@@ -84,6 +84,17 @@ class Declared:
                 )
             if method in self.methods[:position]:
                 raise signature.SignatureError(f"{method} is named twice")
+        for name in self.options:
+            if name not in RouteOptions.__optional_keys__:
+                from difflib import get_close_matches
+
+                close = get_close_matches(name, RouteOptions.__optional_keys__, 1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise signature.SignatureError(f"there is no option {name!r}{hint}")
+        timeout = self.options.get("timeout", 1.0)
+        if not isinstance(timeout, (int, float)):
+            kind = type(timeout).__name__
+            raise signature.SignatureError(f"timeout must be a number of seconds, not {kind}")
         status = self.options.get("status", 200)
         if isinstance(status, int) and not 200 <= status <= 999:
             raise signature.SignatureError(f"status {status} cannot be sent: use 200 to 999")
@@ -112,6 +123,8 @@ class Routes:
 
         Raises RegistrationError at the decorated handler when the route cannot work.
         """
+        if isinstance(methods, str):
+            raise RegistrationError(f"methods must be a list such as [{methods!r}], not text")
         return self._decorator(path, tuple(method.upper() for method in methods), options)
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
@@ -143,6 +156,12 @@ class Routes:
         return self._decorator(path, ("OPTIONS",), options)
 
     def _decorator(self, path: str, methods: tuple[str, ...], options: RouteOptions) -> _Decorator:
+        if not isinstance(path, str):
+            place = f"{signature.origin(path)}: " if callable(path) else ""
+            raise RegistrationError(
+                f"{place}the path is missing: decorators of routes are called with it, "
+                'as in @app.get("/")'
+            )
         # Annotations of a handler defined inside a function may name that function's locals.
         frame = sys._getframe(2)
         caller_locals = {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)

@@ -90,7 +90,7 @@ MISTAKES: list[tuple[Callable[..., Any], str, dict[str, Any], str]] = [
         (plain, "/", {"timeout": timeout}, "timeout must be a positive number")
         for timeout in (0, -1, float("nan"), float("inf"), 1e300)
     ),
-    (plain, "/", {"timeout": "soon"}, "must be real number, not str"),
+    (plain, "/", {"timeout": "soon"}, "timeout must be a number of seconds, not str"),
     *(
         (plain, "/", {"status": status}, f"status {status} cannot be sent: use 200 to 999")
         for status in (0, 99, 100, 1000)
@@ -98,7 +98,8 @@ MISTAKES: list[tuple[Callable[..., Any], str, dict[str, Any], str]] = [
     (plain, "/", {"status": 70000}, "70000"),
     (plain, "/", {"status": "200"}, "'str' object cannot be interpreted as an integer"),
     (plain, "/", {"limit_body": -1}, "negative"),
-    (plain, "/", {"tiemout": 1}, "tiemout"),
+    (plain, "/", {"tiemout": 1}, "there is no option 'tiemout'; did you mean 'timeout'?"),
+    (plain, "/", {"colour": 1}, "there is no option 'colour'"),
 ]
 
 
@@ -114,6 +115,24 @@ def test_a_mistake_is_told_with_the_handlers_file_and_line(
     for said in kinds(lambda target: target.post(path, **options)(handler)):
         assert said.startswith(f"{place}: cannot answer POST {path}: ")
         assert reason in said
+
+
+@pytest.mark.parametrize("target", [App(), Router("/prefix")])
+def test_a_decorator_without_its_path_is_told_with_the_handlers_file_and_line(
+    target: App | Router,
+) -> None:
+    for decorator in (target.get, target.post):
+        with pytest.raises(RegistrationError) as caught:
+            decorator(plain)  # type: ignore[arg-type]
+        place = f"{__file__}:{plain.__code__.co_firstlineno} plain"
+        assert str(caught.value).startswith(f"{place}: the path is missing: ")
+    with pytest.raises(RegistrationError, match=r"^the path is missing: "):
+        target.get(None)  # type: ignore[arg-type]
+
+
+def test_methods_that_are_no_list_are_told() -> None:
+    with pytest.raises(RegistrationError, match=r"methods must be a list such as \['GET'\]"):
+        App().route("/", "GET")
 
 
 def test_an_app_goes_on_without_a_route_that_was_refused() -> None:
