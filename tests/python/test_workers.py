@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.cli import Command, RunCli
 from support.gate import SOURCE, Arrival, Gate
+from support.raw import Raw
+
+from treadle import workers
 
 HELD = (
     SOURCE
@@ -111,6 +117,54 @@ def test_a_worker_that_dies_is_replaced(
     with raw(command) as client:
         assert pid_of(client) != first
     assert command.stop() == 0
+
+
+def test_replacements_that_die_young_come_ever_more_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    slot = workers._Slot(0)
+    pauses = []
+    for _ in range(12):
+        slot.vacate(workers.SETTLED - 0.1)
+        pauses.append(round(slot.due - 100.0, 3))
+    # The first comes at once: what killed its predecessor may be over.
+    assert pauses[:6] == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6]
+    assert pauses[-1] == workers.LONGEST_PAUSE
+    slot.vacate(workers.SETTLED)
+    assert slot.due == 100.0
+
+
+def test_workers_that_die_under_load_are_replaced_and_all_stop_together(
+    run_cli: RunCli, gate: Gate, raw: Any
+) -> None:
+    command, arrivals = start(run_cli, gate)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            # A worker that is killed takes its connections along.
+            with contextlib.suppress(OSError, EOFError), Raw(command.address) as connection:
+                while not over.is_set():
+                    assert connection.get("/pid").status == 200
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(3):
+            with raw(command) as connection:
+                os.kill(pid_of(connection), signal.SIGKILL)
+            arrivals.append(gate.arrival())
+        assert command.stop() == 0
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+    for arrival in arrivals:
+        arrival.wait_gone()
+    assert command.stderr.count("was killed by SIGKILL; starting another") == 3
+    assert len(command.stderr.splitlines()) == 3
 
 
 def test_a_replacement_that_fails_to_start_is_tried_again(
