@@ -18,10 +18,15 @@ import pytest
 from support.cli import RunCli
 from support.profiles import BUSY_APP
 
+from treadle import interpreter
 from treadle.profile import report_json
 from treadle.profile.record import Profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+
+free_threaded_build = pytest.mark.skipif(
+    not interpreter.FREE_THREADED_BUILD, reason="only a free-threaded build can turn its GIL on"
+)
 
 DEADLINE = 60.0
 QUICK = ("--duration", "0.5", "--warmup", "0.1", "--concurrency", "4", "--lanes", "1")
@@ -181,6 +186,50 @@ def test_a_running_server_is_read(
         assert found.flame.samples > 0
         assert bool([n for n in found.notes if "worker process" in n]) == (workers > 1)
     assert server.stop() == 0
+
+
+# -- the GIL ----------------------------------------------------------------------------------------
+
+NAMED = "The GIL was turned on again by the import of 'needs_gil': lanes take turns"
+
+
+def _app_that_needs_gil(where: str, needs_gil: Path) -> str:
+    found = f"import sys\nsys.path.insert(0, {str(needs_gil)!r})\n"
+    early = "import needs_gil\n" if where == "its module" else ""
+    handler = '@app.get("/late")\ndef late() -> int:\n    import needs_gil\n    return 1\n'
+    return found + early + BUSY_APP + handler
+
+
+@free_threaded_build
+@pytest.mark.parametrize("where", ["its module", "a handler"])
+def test_the_module_that_turned_the_gil_on_is_named(
+    run: Run, folder: Path, needs_gil: Path, where: str
+) -> None:
+    (folder / "main.py").write_text(_app_that_needs_gil(where, needs_gil))
+    done = run("main:app", "--path", "/late", *PLAIN, "--json", "out.json")
+    assert (done.status, done.err) == (0, "")
+    assert NAMED in " ".join(done.out.split())
+    assert (done.profile.origin.gil, done.profile.origin.gil_culprit) == (True, "needs_gil")
+
+
+@free_threaded_build
+def test_the_module_that_turned_the_gil_of_a_running_server_on_is_named(
+    run_cli: RunCli, folder: Path, needs_gil: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    server = run_cli(_app_that_needs_gil("its module", needs_gil), "--stats-socket")
+    done = _profile(folder, "--attach", str(server.pid), "--duration", "0.2", "--no-budget")
+    assert NAMED in " ".join(done.out.split())
+    assert server.stop() == 0
+
+
+@free_threaded_build
+def test_a_gil_that_no_module_turned_on_is_not_blamed_on_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHON_GIL", "1")
+    done = run("main:app", "--path", "/busy", *PLAIN)
+    assert "Start it without PYTHON_GIL=1 and -X gil=1" in " ".join(done.out.split())
 
 
 class _asking:

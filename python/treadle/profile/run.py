@@ -83,8 +83,7 @@ def _started(asked: Asked, found: Profile, progress: Progress) -> object:
     options += [] if asked.lanes is None else ["--lanes", str(asked.lanes)]
     assert asked.app is not None
     with Server(asked.app, factory=asked.factory, options=options) as server:
-        facts = server.facts()
-        note_origin(found, server.read(), facts)
+        note_origin(found, server.read())
         address = check.address(server.url)
         answers = check.check(address, scenario.requests, progress)
         interval = asked.interval

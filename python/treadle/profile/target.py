@@ -22,7 +22,7 @@ from treadle.profile.child import Answer, Question
 from treadle.profile.flame import Place, Stack
 from treadle.telemetry import Stats
 
-__all__ = ["Facts", "Gone", "NotStarted", "Server", "Target"]
+__all__ = ["Gone", "NotStarted", "Server", "Target"]
 
 START = 60.0
 """Seconds that an app has to start."""
@@ -47,12 +47,6 @@ class NotStarted(Exception):
 
 class Gone(Exception):
     """The server ended, or does not answer. The text is one sentence."""
-
-
-class Facts(msgspec.Struct, kw_only=True):
-    """What only the server's own process knows of itself."""
-
-    culprit: str = ""
 
 
 class Target(Protocol):
@@ -136,10 +130,6 @@ class Server:
     def read(self) -> Stats:
         """Its statistics. Raises `Gone`."""
         return msgspec.convert(self._ask("stats"), Stats)
-
-    def facts(self) -> Facts:
-        """What it knows of itself. Raises `Gone`."""
-        return msgspec.convert(self._ask("facts"), Facts)
 
     def watch(self, rate: float) -> None:
         """Has it sample its own stacks. Raises `Gone`."""
