@@ -354,6 +354,42 @@ def test_a_server_that_answers_wrong_leaves_what_was_found(run: Run) -> None:
     assert done.profile.routes[0].statuses["5xx"] > 0
 
 
+def test_what_the_app_raised_is_shown_once(run: Run, folder: Path) -> None:
+    (folder / "main.py").write_text(
+        BUSY_APP
+        + '@app.get("/raises")\nasync def raises() -> None:\n    raise KeyError("on purpose")'
+    )
+    first = run("main:app", "--path", "/raises", *PLAIN)
+    assert (first.status, first.out) == (1, "")
+    later = run("main:app", "--path", "/raises", *PLAIN, "--allow-errors")
+    assert (later.status, later.err) == (0, "")
+    (folder / "main.py").write_text(
+        BUSY_APP + "count = 0\n"
+        '@app.get("/raises")\nasync def raises() -> None:\n'
+        "    global count\n    count += 1\n"
+        '    if count > 50: raise KeyError("on purpose")\n'
+    )
+    during = run("main:app", "--path", "/raises", *PLAIN)
+    assert during.status == 1
+    assert "PARTIAL" in during.out
+    for done in (first, during):
+        *trace, last = done.err.splitlines()
+        assert trace.count("Traceback (most recent call last):") == 1
+        assert "KeyError: 'on purpose'" in trace
+        assert last.startswith("treadle profile: ")
+
+
+def test_a_server_that_dies_before_anything_was_measured_replaces_no_file(
+    run: Run, folder: Path
+) -> None:
+    (folder / "out.json").write_text("older")
+    words = ("--duration", "9", "--warmup", "9", "--lanes", "1", "--json", "out.json")
+    done = run("main:app", "--path", "/dies-later", *words)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "treadle profile: the server ended with signal SIGKILL.\n"
+    assert (folder / "out.json").read_text() == "older"
+
+
 def test_a_file_that_cannot_be_written_is_told(run: Run, folder: Path) -> None:
     (folder / "out.json").mkdir()
     done = run("main:app", "--path", "/users/7", *PLAIN, "--json", "out.json")

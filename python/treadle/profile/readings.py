@@ -49,6 +49,8 @@ class Readings:
         first, last, found = self._first, self._last, self._found
         # Again: a handler may have imported what turned the GIL on.
         note_origin(found, last)
+        if last is first:
+            return  # one reading is no interval
         found.before, found.after = first, last
         found.routes = stages.route_rows(first, last)
         found.lanes = stages.lane_rows(first, last)

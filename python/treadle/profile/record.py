@@ -254,3 +254,9 @@ class Profile(msgspec.Struct, kw_only=True):
     notes: tuple[str, ...] = ()
     before: Stats | None = None
     after: Stats | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything in it."""
+        answered = self.load is not None and self.load.requests > 0
+        return answered or bool(self.timeline or self.routes)

@@ -203,10 +203,25 @@ class Server:
 
     def said(self) -> str:
         """The end of what it wrote to standard error."""
+        text = self._written()
+        return text if "Traceback" in text else "\n".join(text.splitlines()[-_SAID:])
+
+    def last_words(self) -> str:
+        """Its last traceback with what came after it, or its last lines."""
+        return self.last_traceback() or "\n".join(self._written().splitlines()[-_SAID:])
+
+    def last_traceback(self) -> str:
+        """The last traceback that it wrote, with the line above and what came after it, if any."""
+        lines = self._written().splitlines()
+        for at in range(len(lines) - 1, -1, -1):
+            if lines[at].startswith("Traceback"):
+                return "\n".join(lines[max(0, at - 1) :])
+        return ""
+
+    def _written(self) -> str:
         size = os.fstat(self._stderr.fileno()).st_size
         start = max(0, size - (1 << 16))
-        text = os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace")
-        return text if "Traceback" in text else "\n".join(text.splitlines()[-_SAID:])
+        return os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace")
 
     def _read_output(self) -> None:
         """Reads all it prints, so that it never waits for a full pipe."""

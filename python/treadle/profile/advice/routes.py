@@ -32,7 +32,7 @@ def _failures(profile: Profile) -> Iterator[Advice]:
                 severity=BROKEN,
                 title=f"{route.name} failed {share(failed / max(1, route.requests))} of the time "
                 f"({count(failed)} answers 5xx)",
-                action=f"The server's log has the tracebacks; the handler is {route.handler}.",
+                action=f"treadle run logs the tracebacks; the handler is {route.handler}.",
             )
         refused = route.statuses.get("4xx", 0)
         if refused > MANY_REFUSED * route.requests:
