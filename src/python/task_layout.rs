@@ -62,8 +62,10 @@ pub struct TaskLayout {
 struct Pattern {
     /// The first, counted from the object.
     first: isize,
-    /// What stands in each, and the bits of it that matter.
-    words: Box<[(usize, usize)]>,
+    /// What stands in each.
+    words: Box<[usize]>,
+    /// The bits of each that matter.
+    masks: Box<[usize]>,
 }
 
 impl Pattern {
@@ -72,13 +74,15 @@ impl Pattern {
         let Some(&(first, _)) = words.first() else {
             return Self::default();
         };
-        let mut all = Vec::new();
+        let (mut all, mut masks) = (Vec::new(), Vec::new());
         for &(place, expected) in words {
             let at = usize::try_from(place - first).unwrap_or(0);
-            all.resize(at, (0, 0));
-            all.push((expected, usize::MAX));
+            all.resize(at, 0);
+            masks.resize(at, 0);
+            all.push(expected);
+            masks.push(usize::MAX);
         }
-        Self { first, words: all.into() }
+        Self { first, words: all.into(), masks: masks.into() }
     }
 
     /// Whether `object`, which nobody else can reach, has it.
@@ -87,7 +91,7 @@ impl Pattern {
         // all of them are the object's. Nobody else can reach it, so nobody writes meanwhile.
         let differs = unsafe {
             let words = object.as_ptr().cast::<usize>().offset(self.first);
-            let each = self.words.iter().enumerate();
+            let each = self.words.iter().zip(&self.masks).enumerate();
             each.fold(0, |differs, (at, (expected, mask))| {
                 differs | ((words.add(at).read() ^ expected) & mask)
             })
