@@ -83,7 +83,14 @@ class Server:
             access_log=options.access_log,
             telemetry=options.telemetry,
         )
-        self.pool = ThreadPoolExecutor(options.offload_threads, "treadle-offload")
+        self.pool_threads: list[int] = []
+        """The native ids of the pool's threads: each adds its own when it starts, and ends with the
+        pool."""
+        self.pool = ThreadPoolExecutor(
+            options.offload_threads,
+            "treadle-offload",
+            initializer=lambda: self.pool_threads.append(threading.get_native_id()),
+        )
         """Runs the handlers registered with offload=True."""
         self.stop: Future[None] = Future()
         self.others_ended: Future[None] = Future()
