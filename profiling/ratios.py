@@ -42,6 +42,10 @@ class Pair:
     of_cpu: bool = False
     """Of the CPU time a request takes, below to above, instead of the requests a second."""
 
+    def reached(self, measured: float) -> bool:
+        """Whether that is high enough."""
+        return measured >= self.at_least
+
     def judge(self, samples: Iterable[Sample], side: Interpreter) -> Verdict | None:
         """Return the verdict of the samples that were taken for this row; None without any."""
         above, below = self.above.on(side), self.below.on(side)
@@ -63,7 +67,7 @@ class Pair:
             measured=measured,
             rounds=rates,
             by_cpu=median(by_cpu),
-            reached=measured >= self.at_least,
+            reached=self.reached(measured),
         )
 
 
@@ -84,6 +88,10 @@ class Scaling:
     scenario: Scenario
     at_least: float
 
+    def reached(self, measured: float) -> bool:
+        """Whether that is high enough."""
+        return measured >= self.at_least
+
     def judge(self, samples: Iterable[Sample], side: Interpreter) -> Verdict | None:
         """Return the verdict of the samples that were taken for this row; None without any."""
         label = Entrant(peer_of(Product.TREADLE), side).label
@@ -94,7 +102,7 @@ class Scaling:
         if not rates:
             return None
         measured = median(rates)
-        reached = measured >= self.at_least
+        reached = self.reached(measured)
         return Verdict(self.name, side.value, measured, rates, by_cpu=None, reached=reached)
 
 
@@ -114,12 +122,16 @@ class Ceiling:
     quantity: Quantity
     at_most: float
 
+    def reached(self, measured: float) -> bool:
+        """Whether that is low enough."""
+        return measured <= self.at_most
+
     def judge(self, values: Sequence[float], side: Interpreter) -> Verdict | None:
         """Return the verdict of the values in the quantity's unit; None without any."""
         if not values:
             return None
         measured = median(values)
-        reached = measured <= self.at_most
+        reached = self.reached(measured)
         return Verdict(self.name, side.value, measured, list(values), by_cpu=None, reached=reached)
 
 

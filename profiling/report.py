@@ -269,7 +269,7 @@ def ratio_table(result: Result) -> str:
 
 
 def ratio_rows(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the ratio table."""
+    """Head and rows of the ratio table; older results are judged by what is to be reached now."""
     known = {(verdict.row, verdict.interpreter): verdict for verdict in result.verdicts}
     sides = [side for side in PYTHONS if any(side.value == key[1] for key in known)]
     head = ["ratio", "to reach"]
@@ -299,7 +299,7 @@ def _verdict(row: Row, verdict: Verdict | None) -> list[str]:
     if row in (MEMORY, STARTUP):
         measured = f"{verdict.measured:.1f}"
     by_cpu = _NOTHING if verdict.by_cpu is None else f"{verdict.by_cpu:.2f}"
-    return [measured, by_cpu, "pass" if verdict.reached else "miss"]
+    return [measured, by_cpu, "pass" if row.reached(verdict.measured) else "miss"]
 
 
 def _milliseconds(microseconds: float | None) -> str:

@@ -93,6 +93,7 @@ class Verdict(msgspec.Struct, frozen=True):
     by_cpu: float | None
     """The same ratio, of CPU time per request: the steadier of the two."""
     reached: bool
+    """Whether that was enough when it was measured; what is to be reached may be more by now."""
 
 
 class Weight(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import needs_gil as extension
 from support.cli import RunCli
 from support.gate import Gate
 from support.raw import DEADLINE, Raw
@@ -64,3 +65,11 @@ def gate() -> Iterator[Gate]:
     """Where the app waits for the test; see `support.gate`."""
     with Gate(DEADLINE) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def needs_gil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the extension module `needs_gil`, whose import turns the GIL on."""
+    folder = tmp_path_factory.mktemp("needs_gil")
+    extension.build(folder)
+    return folder

@@ -13,7 +13,7 @@ from support.types import Connect, Serve
 
 import treadle
 from treadle import FREE_THREADED, App, HTTPException, LoopPool, StreamingResponse
-from treadle.telemetry import STAGES, Distribution, RouteStats, Stats
+from treadle.telemetry import STAGES, Distribution, OffloadStats, RouteStats, Stats
 
 BUSY = 0.02
 """Seconds that a handler works where it is to be seen."""
@@ -179,25 +179,27 @@ def test_the_pool_says_what_runs_and_what_waits(serve: Serve, raw: Connect) -> N
     def hold() -> None:
         release.wait(10)
 
-    server = serve(app, offload_threads=1)
-    connections = [raw(server) for _ in range(3)]
-    for connection in connections:
-        connection.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+    server = serve(app, offload_threads=2)
+    assert app.stats().offload == OffloadStats(threads=1, limit=2)  # the others come with calls
+    connections = [raw(server) for _ in range(4)]
 
-    def pool() -> tuple[int, int, int]:
+    def pool_is(threads: int, busy: int, queued: int) -> bool:
         seen = app.stats().offload
-        return seen.threads, seen.busy, seen.queued
+        return seen == OffloadStats(threads=threads, limit=2, busy=busy, queued=queued)
 
     try:
-        until(lambda: pool() == (1, 1, 2))
+        for ask, then in ((connections[:2], (2, 2, 0)), (connections[2:], (2, 2, 2))):
+            for connection in ask:
+                connection.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            until(lambda then=then: pool_is(*then))
         # One that is given up while it waits does not count as waiting any more.
         connections.pop().close()
-        until(lambda: pool() == (1, 1, 1))
+        until(lambda: pool_is(2, 2, 1))
     finally:
         release.set()
     for connection in connections:
         assert connection.response().status == 204
-    until(lambda: pool() == (1, 0, 0))
+    until(lambda: pool_is(2, 0, 0))
 
 
 def test_a_request_that_the_client_gave_up_is_cancelled_and_no_answer(

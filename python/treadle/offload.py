@@ -61,6 +61,11 @@ class Pool:
         self._waiters: list[Future[None]] = []
         self._closed = False
 
+    @property
+    def threads(self) -> int:
+        """How many threads there are."""
+        return self._threads
+
     def start(self) -> None:
         """Starts the first thread, if there is none. Raises RuntimeError if the system has none."""
         with self._lock:

@@ -213,8 +213,14 @@ class OffloadStats(msgspec.Struct, frozen=True, kw_only=True):
     """The thread pool of offloaded handlers."""
 
     threads: int = 0
+    """That were started: one with the server, if it has such handlers, and another with each call that
+    leaves none idle, up to `limit`."""
+    limit: int = 0
+    """As many as `--offload-threads` allows."""
     busy: int = 0
+    """Threads that run a handler now."""
     queued: int = 0
+    """Calls that wait for a thread."""
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -231,6 +237,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the interpreter is a free-threaded build."""
     gil: bool
     """Whether the GIL is on now."""
+    gil_culprit: str = ""
+    """The module whose import turned the GIL on in a free-threaded build, where CPython tells."""
     time: float
     """Unix time of the reading."""
     uptime: float
@@ -260,6 +268,7 @@ def read(app: App | None = None) -> Stats:
         python=interpreter.describe(),
         free_threaded=FREE_THREADED,
         gil=interpreter.gil_enabled(),
+        gil_culprit=interpreter.gil_culprit() or "",
         time=time.time(),
         uptime=_uptime(),
         cpu=user + system,
@@ -293,6 +302,7 @@ def merge(*parts: Stats) -> Stats:
     return msgspec.structs.replace(
         first,
         gil=any(part.gil for part in parts),
+        gil_culprit=next((part.gil_culprit for part in parts if part.gil_culprit), ""),
         time=max(part.time for part in parts),
         uptime=max(part.uptime for part in parts),
         cpu=sum(part.cpu for part in parts),
@@ -388,7 +398,8 @@ def _sum(rows: list[_Row]) -> dict[str, Any]:
 
 def _offload(servers: list[Server]) -> OffloadStats:
     return OffloadStats(
-        threads=sum(server.options.offload_threads for server in servers),
+        threads=sum(server.pool.threads for server in servers),
+        limit=sum(server.options.offload_threads for server in servers),
         queued=sum(server.config.offload()[0] for server in servers),
         busy=sum(server.config.offload()[1] for server in servers),
     )

@@ -2,7 +2,8 @@
 //!
 //! They behave as `asyncio.Handle` and `asyncio.TimerHandle` do. `cancel` is the loop thread's
 //! business in asyncio; here it is safe from any: whoever takes the lock first, the turn or a
-//! cancellation, decides. Nothing of Python runs while it is held.
+//! cancellation, decides. Nothing of Python runs while it is held. A handle that nobody kept is
+//! emptied by the turn without it.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +22,14 @@ use super::loop_core::LoopCore;
 use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
+use crate::python::guarded::{Guard, Guarded, replace_alone};
 use crate::python::lane_bound::this_thread;
-use crate::python::unique::is_alone;
 use crate::telemetry::Steps;
 
 /// A callback that the loop will call.
 #[pyclass(frozen, subclass, weakref, module = "treadle._treadle")]
 pub struct Handle {
-    inner: Mutex<Inner>,
+    inner: Guarded<Inner>,
 }
 
 struct Inner {
@@ -112,7 +113,7 @@ impl Handle {
         context: Bound<'_, PyAny>,
     ) -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            inner: Guarded::new(Inner {
                 call: Some(Call { callback: callback.unbind(), args }),
                 place: Some(Place {
                     event_loop: event_loop.clone().unbind(),
@@ -127,12 +128,15 @@ impl Handle {
         let Some(spare) = SPARES.with_borrow_mut(Vec::pop) else {
             return Bound::new(py, self);
         };
-        *spare.get().lock() = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(spare.into_bound(py))
+        match replace_alone(py, &spare, |spare| &spare.inner, self.inner.into_inner()) {
+            Ok(_empty) => Ok(spare.into_bound(py)),
+            // Found by somebody who looks through all objects.
+            Err(inner) => Bound::new(py, Self { inner: Guarded::new(inner) }),
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Inner> {
+        self.inner.lock()
     }
 
     fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Args)> {
@@ -171,14 +175,12 @@ impl Handle {
     /// # Errors
     /// What ends the loop.
     pub(super) fn run_queued(py: Python<'_>, handle: Py<Self>, steps: &Steps) -> PyResult<()> {
-        if !is_alone(py, &handle) {
+        let nothing = Inner { call: None, place: None };
+        let Ok(Inner { call, place }) = replace_alone(py, &handle, |each| &each.inner, nothing)
+        else {
             return Self::_run(handle.bind(py));
-        }
-        // Nobody has it: it is emptied and kept, and what was in it runs.
-        let (call, place) = {
-            let mut inner = handle.get().lock();
-            (inner.call.take(), inner.place.take())
         };
+        // Nobody has it: it is emptied and kept, and what was in it runs.
         SPARES.with_borrow_mut(|spares| {
             if spares.len() < MOST_SPARES {
                 spares.push(handle);
@@ -196,7 +198,7 @@ impl Handle {
             Err(error) if !ends_loop(py, &error) => {
                 let event_loop = place.event_loop.clone_ref(py);
                 let handle =
-                    Self { inner: Mutex::new(Inner { call: Some(call), place: Some(place) }) };
+                    Self { inner: Guarded::new(Inner { call: Some(call), place: Some(place) }) };
                 report(event_loop.bind(py), &Bound::new(py, handle)?, error)
             }
             outcome => outcome,
@@ -286,7 +288,7 @@ impl Handle {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The world stands still; a lock held now belongs to a thread that is inside one of the
         // methods above and keeps what it guards alive.
-        if let Ok(inner) = self.inner.try_lock() {
+        if let Some(inner) = self.inner.try_lock() {
             if let Some(call) = &inner.call {
                 visit.call(&call.callback)?;
                 call.args.traverse(&visit)?;

@@ -12,7 +12,8 @@
 //! * [`json`] writes plain values as JSON;
 //! * [`method`] adds methods that take their arguments as CPython hands them over;
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
-//! * [`unique`] says when an object can be used again;
+//! * [`unique`] says when an object can be used again, and [`guarded`] keeps a value in one that is
+//!   locked only when somebody else could reach it;
 //! * [`fd`] takes over a file descriptor handed in from Python;
 //! * [`ticks`] reads the processor's time stamp counter;
 //! * [`socket`] receives into Python's memory and sends from it.
@@ -23,6 +24,7 @@ pub mod context;
 pub mod coroutine;
 pub mod error;
 pub mod fd;
+pub mod guarded;
 pub mod json;
 pub mod lane_bound;
 pub mod method;

@@ -690,6 +690,7 @@ def test_other_threads_may_look_at_the_tasks_of_a_lane(serve: Serve, raw: Connec
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("path", ["/none", "/suspends", "/notices", "/fails"])
 def test_a_hundred_thousand_tasks_leave_nothing(serve: Serve, raw: Connect, path: str) -> None:
     app = App()

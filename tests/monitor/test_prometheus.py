@@ -104,11 +104,14 @@ def test_lanes_are_told_in_seconds_and_bytes() -> None:
 
 
 def test_the_process_has_the_standard_names() -> None:
-    told = stats(cpu=2.5, rss=4096, time=1000.6, uptime=0.5, offload=OffloadStats(threads=9))
+    told = stats(
+        cpu=2.5, rss=4096, time=1000.6, uptime=0.5, offload=OffloadStats(threads=2, limit=9)
+    )
     assert value(told, "process_cpu_seconds_total") == 2.5
     assert value(told, "process_resident_memory_bytes") == 4096
     assert value(told, "process_start_time_seconds") == 1000.0
-    assert value(told, "treadle_offload_threads") == 9
+    assert value(told, "treadle_offload_threads") == 2
+    assert value(told, "treadle_offload_threads_limit") == 9
     labels = {"version": "0.1.0", "python": "CPython 3.14.7", "gil": "off"}
     assert value(told, "treadle_info", **labels) == 1
 

@@ -91,7 +91,7 @@ async def test_lanes_routes_and_stages_fit_on_a_small_terminal(screen: Screen) -
     assert max(map(len, shown)) <= 80
     assert re.match(r" treadle \S+ · CPython \S+ (free-threaded|GIL on) · up \S+ · /tmp/", shown[0])
     assert re.search(
-        r"req/s · 0 active · \d\.\d\d cores · \S+ MiB · offload 0/\d+ · every", shown[1]
+        r"req/s · 0 active · \d\.\d\d cores · \S+ MiB · offload 0/\d+ of \d+ · every", shown[1]
     )
     assert shown[2].split() == [
         "lane",

@@ -60,7 +60,10 @@ def test_a_healthy_app_has_nothing_to_be_told() -> None:
 def test_a_handler_that_runs_long_between_awaits_should_be_offloaded() -> None:
     route = _handler(run=spread((0.008, 100)), suspended=spread((0.001, 100)))
     [advice] = advise(_quiet(route))
-    assert advice.title == "home runs 8.00 ms of Python between awaits (p90; GET /): offload it"
+    assert (
+        advice.title
+        == "home runs 8.00 ms of Python between awaits (p90 of a request; GET /): offload it"
+    )
     assert "asyncio.to_thread" in advice.action
     [inline] = advise(_quiet(_handler("inline", run=spread((0.008, 100)))))
     assert "offload=True" in inline.action

@@ -7,7 +7,8 @@ import os
 from support.profiles import collapsed
 
 import treadle
-from treadle.profile.flame import Place, Stack, build, hottest
+from treadle.profile.flame import Place, Stack, build, hottest, looks
+from treadle.profile.record import Flame
 
 LOOP = (
     Place("Thread._bootstrap", "/usr/lib/python3.14/threading.py"),
@@ -71,3 +72,10 @@ def test_the_functions_that_most_stacks_ended_in_come_first() -> None:
     assert hottest(root) == [("query (orm/core.py)", 0.7), ("get_user (/srv/main.py)", 0.3)]
     [worker] = root.children
     assert [child.name for child in worker.children] == ["get_user", "query"]
+
+
+def test_how_often_was_looked_is_told_as_far_as_it_is_known() -> None:
+    assert looks(Flame(sampler="py-spy", rate=200.0)) == "200 looks a second"
+    counted = Flame(sampler="remote", rate=200.0, looks=1_538, failed=2)
+    assert looks(counted) == "1,540 looks, 200 a second asked for (2 failed)"
+    assert looks(Flame(sampler="remote", rate=99.6, looks=9)) == "9 looks, 100 a second asked for"

@@ -123,23 +123,23 @@ def test_every_answer_of_a_closed_loop_is_counted(serve: Serve, drive: Drive) ->
 
 
 def test_each_connection_has_one_request_under_way(drive: Drive) -> None:
-    under_way: list[int] = []
-    most = 0
+    all_there = threading.Barrier(3)
+    at_once: list[int] = []
 
     def answer(connection: socket.socket) -> None:
-        nonlocal most
+        # Nobody's first request is answered before everybody's is there.
+        at_once.append(requests(connection))
+        all_there.wait(10)
+        connection.sendall(ANSWER)
         while count := requests(connection):
-            assert count == 1
-            under_way.append(count)
-            most = max(most, len(under_way))
-            time.sleep(0.01)  # gives the others the time to be there too
-            under_way.pop()
+            at_once.append(count)
             connection.sendall(ANSWER)
 
     with Misbehaving(answer) as server:
         result = drive(server.address, connections=3)
     assert result.failed == 0
-    assert most == 3
+    assert result.completed == len(at_once) > 3
+    assert set(at_once) == {1}
 
 
 def test_a_warm_up_is_sent_and_not_counted(serve: Serve, drive: Drive) -> None:

@@ -4,7 +4,9 @@ from xml.etree import ElementTree
 import msgspec
 
 from profiling import chart, report
+from profiling.html import comparison
 from profiling.results import LeftOut, Result, Sample, Start, Verdict, Weight
+from treadle.profile.html import Table
 
 MakeSample = Callable[..., Sample]
 
@@ -30,6 +32,15 @@ def test_the_ratio_table_says_what_was_reached_and_what_missed(result: Result) -
         "/async to /sync >= 0.97 0.981 0.99 pass 0.950 0.94 miss",
         "idle keep-alive connection, memory <= 10 KiB 9.5 - pass - -",
     ]
+
+
+def test_an_older_result_is_judged_by_what_is_to_be_reached_now(result: Result) -> None:
+    # It was enough then: the file says so.
+    result.verdicts = [Verdict("async-to-sync", "3.14t", 0.90, [0.90], 0.90, True)]
+    assert "miss |" in report.ratio_table(result)
+    assert "pass" not in report.ratio_table(result)
+    table = next(each for each in comparison.page(result).sections if isinstance(each, Table))
+    assert table.note.startswith("0 of 1 reached.")
 
 
 def test_nothing_measured_is_no_table(result: Result) -> None:

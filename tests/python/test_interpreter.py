@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,33 +11,12 @@ from support.cli import RunCli
 import treadle
 from treadle import interpreter
 
-NEEDS_GIL = """
-#include <Python.h>
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "needs_gil", NULL, 0, NULL};
-PyMODINIT_FUNC PyInit_needs_gil(void) { return PyModule_Create(&module); }
-"""
-
 HELLO = "from treadle import App\napp = App()\n"
 
 free_threaded_build = pytest.mark.skipif(
     not interpreter.FREE_THREADED_BUILD, reason="only a free-threaded build can turn its GIL on"
 )
 gil_build = pytest.mark.skipif(interpreter.FREE_THREADED_BUILD, reason="for builds with the GIL")
-
-
-@pytest.fixture(scope="session")
-def needs_gil(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an extension module that does not declare itself safe without the GIL."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("needs_gil")
-    source = folder / "needs_gil.c"
-    source.write_text(NEEDS_GIL)
-    include = f"-I{sysconfig.get_path('include')}"
-    built = folder / f"needs_gil{sysconfig.get_config_var('EXT_SUFFIX')}"
-    subprocess.run([compiler, "-shared", "-fPIC", include, source, "-o", built], check=True)
-    return folder
 
 
 def test_the_package_says_what_the_running_interpreter_is() -> None:

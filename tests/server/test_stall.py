@@ -201,30 +201,46 @@ def test_a_lane_that_sleeps_does_not_stand_still(
 def test_a_lane_under_full_load_does_not_stand_still(
     serve: Serve, raw: Connect, said: queue.Queue[str]
 ) -> None:
-    # Pipelined, so that the lane always has more to do; for several times the limit.
-    server = serve(app(), stall_warning=0.25)
-    stop = threading.Event()
-    answered = 0
+    limit = 0.25
+    server = serve(app(), stall_warning=limit)
+    for _ in range(10):
+        longest = _longest_pause(raw(server), 4 * limit)
+        if longest < limit / 2:
+            break
+        # The machine gave the lane no core, or this thread: what was said then is no false alarm.
+        while not said.empty():
+            said.get()
+    else:
+        pytest.skip("the machine is too busy: answers came with pauses every time")
+    assert said.empty(), said.get()
 
-    def send(client: Any) -> None:
+
+def _longest_pause(client: Any, duration: float) -> float:
+    """Between two pieces of the answers to pipelined requests: the lane always has more to do."""
+    stop = threading.Event()
+
+    def send() -> None:
         batch = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 200
         with contextlib.suppress(OSError):
             while not stop.is_set():
                 client.send(batch)
 
-    client = raw(server)
-    thread = threading.Thread(target=send, args=(client,))
+    thread = threading.Thread(target=send)
     thread.start()
-    until = time.monotonic() + 1.0
+    answered, longest = 0, 0.0
+    now = time.monotonic()
+    until = now + duration
     try:
-        while time.monotonic() < until:
+        while now < until:
             answered += client.socket.recv(1 << 16).count(b" 204 ")
+            before, now = now, time.monotonic()
+            longest = max(longest, now - before)
     finally:
         stop.set()
         client.socket.shutdown(2)
         thread.join()
     assert answered > 100
-    assert said.empty(), said.get()
+    return longest
 
 
 def test_a_lane_that_waits_for_the_interpreter_is_told_as_that(

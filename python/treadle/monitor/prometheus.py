@@ -110,7 +110,8 @@ def _process(stats: Stats) -> Iterator[Metric]:
     )
     offload = stats.offload
     for name, value, text in (
-        ("threads", offload.threads, "Threads for offloaded handlers."),
+        ("threads", offload.threads, "Threads started for offloaded handlers."),
+        ("threads_limit", offload.limit, "Threads for offloaded handlers, at most."),
         ("busy_threads", offload.busy, "Threads that run an offloaded handler now."),
         ("queued", offload.queued, "Offloaded handlers that wait for a thread."),
     ):

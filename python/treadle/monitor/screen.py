@@ -229,7 +229,7 @@ class Screen(App[None]):
             f"{count(active)} active",
             f"{window.cpu:.2f} cores",
             size(now.rss),
-            f"offload {now.offload.busy}/{now.offload.threads}",
+            f"offload {now.offload.busy}/{now.offload.threads} of {now.offload.limit}",
             pace,
         )
         self.query_one("#load", Static).update(" · ".join(parts))

@@ -20,7 +20,12 @@ type Address = tuple[str, int] | str
 
 
 class WrongAnswer(Exception):
-    """The app does not answer what is to be profiled. The text is one sentence."""
+    """The app does not answer what is to be profiled. The text is one sentence; `details` is what
+    it wrote of it."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
 
 
 def address(url: str) -> Address:

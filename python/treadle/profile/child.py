@@ -1,7 +1,7 @@
 """The profiled server's process: `python -m treadle.profile.child FD run main:app ...`.
 
 It is `treadle run` with one thread beside it, which answers on the socket FD what the profile asks:
-the statistics, who turned the GIL on, and stacks where nobody can look at them from outside. While it
+the statistics, and stacks where nobody can look at them from outside. While it
 is not asked it sleeps outside the interpreter. When the profile is gone, however that came, the
 server stops as by SIGTERM.
 
@@ -20,8 +20,6 @@ from typing import Any
 
 import msgspec
 
-from treadle import interpreter
-
 __all__ = ["Answer", "Question", "main"]
 
 
@@ -29,7 +27,7 @@ class Question(msgspec.Struct):
     """What the profile asks."""
 
     what: str
-    """`stats`, `facts`, `watch` or `watched`."""
+    """`stats`, `watch` or `watched`."""
     rate: float = 0.0
 
 
@@ -47,7 +45,6 @@ class _Control:
         self._watcher: Any = None
         self._known: dict[str, Callable[[Question], Any]] = {
             "stats": self._stats,
-            "facts": self._facts,
             "watch": self._watch,
             "watched": self._watched,
         }
@@ -63,9 +60,6 @@ class _Control:
         import treadle
 
         return treadle.stats()
-
-    def _facts(self, question: Question) -> Any:
-        return {"culprit": interpreter.gil_culprit() or ""}
 
     def _watch(self, question: Question) -> None:
         from treadle.profile.watcher import Watcher

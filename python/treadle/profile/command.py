@@ -52,20 +52,21 @@ def _run(asked: Asked, stopped_by: Callable[[], int]) -> int:
         with Progress() as progress:
             run.profile(asked, found, progress)
     except run.Partial as error:
+        complain(f"{error.details}\n" if error.details else "")
         found.partial, status = str(error), EXIT_FAILED
     except KeyboardInterrupt:
         found.partial, status = "it was interrupted.", 128 + stopped_by()
-    except NotStarted as error:
+    except (NotStarted, WrongAnswer) as error:
         complain(f"{error.details}\n" if error.details else "")
         complain(f"treadle profile: {error}\n")
         return EXIT_FAILED
-    except (WrongAnswer, TreadleError) as error:
+    except TreadleError as error:
         complain(f"treadle profile: {error}\n")
         return EXIT_FAILED
     if found.partial:
         complain(f"treadle profile: {found.partial}\n")
-        if found.load is None and not found.routes:
-            return status
+        if not found.measured:
+            return status  # no report of nothing, which would replace an older file
     return _tell(asked, found) or status
 
 

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from treadle.profile.record import Frame
+from treadle.profile.record import Flame, Frame
 
-__all__ = ["Place", "Stack", "build", "hottest"]
+__all__ = ["Place", "Stack", "build", "hottest", "looks"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SITE = re.compile(r"^.*/(site|dist)-packages/")
@@ -154,3 +154,13 @@ def hottest(root: Frame, most: int = 8) -> list[tuple[str, float]]:
             own[name] = own.get(name, 0) + left
     ranked = sorted(own.items(), key=lambda item: -item[1])
     return [(name, count / root.count) for name, count in ranked[:most] if count]
+
+
+def looks(sampled: Flame) -> str:
+    """How often it was looked: `540 looks, 200 a second asked for (2 failed)`."""
+    if sampled.looks is None:
+        return f"{sampled.rate:.0f} looks a second"
+    failed = f" ({sampled.failed:,} failed)" if sampled.failed else ""
+    return (
+        f"{sampled.looks + sampled.failed:,} looks, {sampled.rate:.0f} a second asked for{failed}"
+    )

@@ -7,7 +7,7 @@ import msgspec
 from treadle.profile import machine, stages
 from treadle.profile.load import LoadProgress
 from treadle.profile.record import Moment, Profile
-from treadle.profile.target import Facts, Target
+from treadle.profile.target import Target
 from treadle.telemetry import Stats
 
 __all__ = ["Readings", "note_origin"]
@@ -47,6 +47,10 @@ class Readings:
     def keep(self) -> None:
         """Puts what was read into the record."""
         first, last, found = self._first, self._last, self._found
+        # Again: a handler may have imported what turned the GIL on.
+        note_origin(found, last)
+        if last is first:
+            return  # one reading is no interval
         found.before, found.after = first, last
         found.routes = stages.route_rows(first, last)
         found.lanes = stages.lane_rows(first, last)
@@ -62,15 +66,14 @@ class Readings:
         return machine.cpu_times(self._target.pid, workers=self._workers)
 
 
-def note_origin(found: Profile, stats: Stats, facts: Facts | None = None) -> None:
+def note_origin(found: Profile, stats: Stats) -> None:
     """Puts into the record what the server says of itself."""
-    known = facts or Facts()
     found.origin = msgspec.structs.replace(
         found.origin,
         treadle=stats.version,
         build_profile=stats.build_profile,
         python=stats.python,
         gil=stats.gil,
-        gil_culprit=known.culprit,
+        gil_culprit=stats.gil_culprit,
         free_threaded_build=stats.free_threaded,
     )

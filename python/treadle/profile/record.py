@@ -218,6 +218,9 @@ class Flame(msgspec.Struct, frozen=True, kw_only=True):
     remark: str = ""
     """What this sampler cannot see."""
     rate: float = 0.0
+    """Looks a second that were asked for."""
+    looks: int | None = None
+    """How often it did look, which is less often on a busy machine; None where it does not say."""
     samples: int = 0
     """Stacks that were running; a sample of several threads has several."""
     failed: int = 0
@@ -254,3 +257,9 @@ class Profile(msgspec.Struct, kw_only=True):
     notes: tuple[str, ...] = ()
     before: Stats | None = None
     after: Stats | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything in it."""
+        answered = self.load is not None and self.load.requests > 0
+        return answered or bool(self.timeline or self.routes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from treadle.profile import html, report_lines
+from treadle.profile import flame, html, report_lines
 from treadle.profile.budget import TREADLE
 from treadle.profile.html import (
     BarRow,
@@ -173,10 +173,8 @@ def _stages(routes: tuple[RouteRow, ...]) -> Iterable[Bars | Table]:
 def _flame(sampled: Flame | None) -> Iterable[Flames]:
     if sampled is None:
         return
-    note = f"{count(sampled.samples)} Python stacks, {sampled.rate:.0f} looks a second, by "
-    note += f"{sampled.sampler}. {sampled.remark}".rstrip()
-    if sampled.failed:
-        note += f" Looks that failed: {count(sampled.failed)}."
+    note = f"{count(sampled.samples)} Python stacks seen by {sampled.sampler}, {flame.looks(sampled)}. "
+    note = f"{note}{sampled.remark}".rstrip()
     least = sampled.root.count * _LEAST
     yield Flames("Flame graph", _box(sampled.root, least), note)
 

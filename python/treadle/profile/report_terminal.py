@@ -164,10 +164,8 @@ def _budget(budget: Budget, cpu: CpuSplit | None, width: int) -> list[str]:
 
 def _flame(sampled: Flame, width: int) -> list[str]:
     lines = _wrapped(
-        f"{count(sampled.samples)} Python stacks seen by {sampled.sampler}, {sampled.rate:.0f} a "
-        "second"
-        + (f" ({count(sampled.failed)} more looks failed)" if sampled.failed else "")
-        + "; the functions they ended in:",
+        f"{count(sampled.samples)} Python stacks seen by {sampled.sampler}, {flame.looks(sampled)}; "
+        "the functions they ended in:",
         width,
     )
     rows = [[share(part), name] for name, part in flame.hottest(sampled.root, 6)]

@@ -36,7 +36,12 @@ FLAME = 3.0
 
 
 class Partial(Exception):
-    """The record is not complete. The text is one sentence that says why."""
+    """The record is not complete. The text is one sentence that says why; `details` is what the
+    server wrote, if it helps."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
 
 
 def start(asked: Asked) -> Profile:
@@ -57,7 +62,7 @@ def start(asked: Asked) -> Profile:
 def profile(asked: Asked, found: Profile, progress: Progress) -> None:
     """Fills `found`. Raises `Partial`, `NotStarted`, and what `check` and `monitor` raise."""
     foreign = None if asked.bridge is None else budget.foreign(asked.bridge)
-    answer = None
+    answer: object = None
     try:
         if asked.attach is not None:
             attached.look(asked, found, progress)
@@ -83,16 +88,22 @@ def _started(asked: Asked, found: Profile, progress: Progress) -> object:
     options += [] if asked.lanes is None else ["--lanes", str(asked.lanes)]
     assert asked.app is not None
     with Server(asked.app, factory=asked.factory, options=options) as server:
-        facts = server.facts()
-        note_origin(found, server.read(), facts)
-        address = check.address(server.url)
-        answers = check.check(address, scenario.requests, progress)
-        interval = asked.interval
-        job = scenario.job(address, slice=interval, progress=interval)
-        result = _measure(server, job, found, progress)
-        if asked.sampler != "none":
-            _sample(server, job, asked.sampler, found, progress)
-    _judge(result)
+        try:
+            note_origin(found, server.read())
+            address = check.address(server.url)
+            answers = check.check(address, scenario.requests, progress)
+            interval = asked.interval
+            job = scenario.job(address, slice=interval, progress=interval)
+            result = _measure(server, job, found, progress)
+            if asked.sampler != "none":
+                _sample(server, job, asked.sampler, found, progress)
+            _judge(result)
+        except Gone as error:
+            raise Partial(str(error), server.last_words()) from None
+        except check.WrongAnswer as error:
+            raise check.WrongAnswer(str(error), server.last_traceback()) from None
+        except Partial as error:
+            raise Partial(str(error), server.last_traceback()) from None
     return answers[0]
 
 

@@ -182,7 +182,7 @@ class _Remote:
         self._unwinder: Any = unwinder
         self._pid = pid
         self._rate = rate
-        self._failed = 0
+        self._looks = self._failed = 0
         self._seen: Counter[tuple[str, tuple[Place, ...], bool | None]] = Counter()
         self._names: dict[int, str] = {}
         self._stop = threading.Event()
@@ -197,6 +197,7 @@ class _Remote:
             sampler="remote sampling of CPython 3.14",
             remark=_FROM_NATIVE,
             rate=self._rate,
+            looks=self._looks,
             samples=root.count,
             failed=self._failed,
             root=root,
@@ -212,6 +213,7 @@ class _Remote:
                 # A stack that changed while it was read, or a server that is gone.
                 self._failed += 1
                 continue
+            self._looks += 1
             for thread in threads:
                 ident, frames = thread[0], thread[1]
                 places = tuple(
@@ -255,14 +257,15 @@ class _Inside:
     def stop(self) -> Flame:
         failed = 0
         try:
-            stacks, _ = self._server.watched()
+            stacks, looks = self._server.watched()
         except Gone:
-            stacks, failed = [], 1
+            stacks, looks, failed = [], 0, 1
         root = build(stacks)
         return Flame(
             sampler="watcher in the server",
             remark="Threads are seen where they can be stopped: at calls, loops and awaits.",
             rate=self._rate,
+            looks=looks,
             samples=root.count,
             failed=failed,
             root=root,

@@ -22,7 +22,7 @@ from treadle.profile.child import Answer, Question
 from treadle.profile.flame import Place, Stack
 from treadle.telemetry import Stats
 
-__all__ = ["Facts", "Gone", "NotStarted", "Server", "Target"]
+__all__ = ["Gone", "NotStarted", "Server", "Target"]
 
 START = 60.0
 """Seconds that an app has to start."""
@@ -47,12 +47,6 @@ class NotStarted(Exception):
 
 class Gone(Exception):
     """The server ended, or does not answer. The text is one sentence."""
-
-
-class Facts(msgspec.Struct, kw_only=True):
-    """What only the server's own process knows of itself."""
-
-    culprit: str = ""
 
 
 class Target(Protocol):
@@ -137,10 +131,6 @@ class Server:
         """Its statistics. Raises `Gone`."""
         return msgspec.convert(self._ask("stats"), Stats)
 
-    def facts(self) -> Facts:
-        """What it knows of itself. Raises `Gone`."""
-        return msgspec.convert(self._ask("facts"), Facts)
-
     def watch(self, rate: float) -> None:
         """Has it sample its own stacks. Raises `Gone`."""
         self._ask("watch", rate=rate)
@@ -213,10 +203,25 @@ class Server:
 
     def said(self) -> str:
         """The end of what it wrote to standard error."""
+        text = self._written()
+        return text if "Traceback" in text else "\n".join(text.splitlines()[-_SAID:])
+
+    def last_words(self) -> str:
+        """Its last traceback with what came after it, or its last lines."""
+        return self.last_traceback() or "\n".join(self._written().splitlines()[-_SAID:])
+
+    def last_traceback(self) -> str:
+        """The last traceback that it wrote, with the line above and what came after it, if any."""
+        lines = self._written().splitlines()
+        for at in range(len(lines) - 1, -1, -1):
+            if lines[at].startswith("Traceback"):
+                return "\n".join(lines[max(0, at - 1) :])
+        return ""
+
+    def _written(self) -> str:
         size = os.fstat(self._stderr.fileno()).st_size
         start = max(0, size - (1 << 16))
-        text = os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace")
-        return text if "Traceback" in text else "\n".join(text.splitlines()[-_SAID:])
+        return os.pread(self._stderr.fileno(), size - start, start).decode("utf-8", "replace")
 
     def _read_output(self) -> None:
         """Reads all it prints, so that it never waits for a full pipe."""

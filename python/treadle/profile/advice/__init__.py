@@ -14,5 +14,7 @@ __all__ = ["advise"]
 
 def advise(profile: Profile) -> tuple[Advice, ...]:
     """All advice that holds, the most severe first."""
-    found = [advice for rule in (*server.RULES, *routes.RULES) for advice in rule(profile)]
+    found = [advice for rule in server.RULES for advice in rule(profile)]
+    for rule in routes.RULES:
+        found += [advice for route in profile.routes for advice in rule(profile, route)]
     return tuple(sorted(found, key=lambda advice: -advice.severity))

@@ -35,13 +35,20 @@ def _gil(profile: Profile) -> Iterator[Advice]:
     origin = profile.origin
     if not (origin.gil and origin.free_threaded_build):
         return
-    by = f" by the import of {origin.gil_culprit!r}" if origin.gil_culprit else ""
+    if origin.gil_culprit:
+        what = f"The GIL was turned on again by the import of {origin.gil_culprit!r}"
+        action = "Update or replace that module with one that supports free threading"
+    else:
+        what = "The GIL is on in a build that can do without it"
+        action = (
+            "Start it without PYTHON_GIL=1 and -X gil=1; if it had neither, a module turned it on, "
+            "which Python's own warning names"
+        )
     yield Advice(
         kind="gil",
         severity=BROKEN,
-        title=f"The GIL was turned on again{by}: lanes take turns instead of running at once",
-        action="Update or replace that module with one that supports free threading; "
-        "--require-free-threading refuses to start instead.",
+        title=f"{what}: lanes take turns instead of running at once",
+        action=f"{action}; --require-free-threading refuses to start instead.",
     )
 
 
