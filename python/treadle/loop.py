@@ -17,8 +17,8 @@ from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from treadle._treadle import Handle, LoopCore, Outbox
 from treadle._treadle import Lane as NativeLane
-from treadle._treadle import LoopCore, Outbox
 from treadle.transports import make_socket_transport, make_tls_transport
 
 
@@ -143,12 +143,19 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         if handle._cancelled:
             return
         self._current_handle = handle
+        # Cancelled by its own callback, as a reader that takes itself away, a handle of asyncio's
+        # knows in debug mode what it was; a native one does not.
+        callback, args = handle._callback, handle._args
         started = self.time()
         try:
             handle._run()
             took = self.time() - started
             if self.get_debug() and took >= self.slow_callback_duration:
-                described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                if handle._callback is None and isinstance(handle, Handle):
+                    source = format_helpers._format_callback_source(callback, args)
+                    described: str = f"<Handle cancelled {source}>"
+                else:
+                    described = base_events._format_handle(handle)  # type: ignore[attr-defined]
                 base_events.logger.warning(  # type: ignore[attr-defined]
                     "Executing %s took %.3f seconds", described, took
                 )

@@ -63,7 +63,7 @@ pub(super) fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>
 
 impl LoopCore {
     /// Whether callbacks are to be run one by one, timed and checked.
-    pub(super) fn is_debugging(&self) -> bool {
+    pub fn is_debugging(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
 

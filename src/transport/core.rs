@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -63,6 +64,29 @@ impl TransportCore {
         }
         slf.call_method1(intern!(py, "_fatal_error"), (error.into_value(py), message)).map(drop)
     }
+}
+
+/// Does something that calls the protocol. In debug mode a loop that is held up by it is told so.
+///
+/// # Errors
+/// Those of `body`.
+pub(super) fn timed(
+    slf: &Bound<'_, TransportCore>,
+    state: &State,
+    body: impl FnOnce() -> PyResult<()>,
+) -> PyResult<()> {
+    let py = slf.py();
+    if !state.is_debugging(py) {
+        return body();
+    }
+    // Both may be gone afterwards.
+    let (event_loop, protocol) = (state.event_loop(py), state.protocol(py));
+    let started = Instant::now();
+    let outcome = body();
+    let took = started.elapsed().as_secs_f64();
+    let warned =
+        slf.call_method1(intern!(py, "_warn_if_slow"), (event_loop, protocol, took)).map(drop);
+    outcome.and(warned)
 }
 
 /// Whether an exception out of a callback ends the loop rather than the connection.
@@ -318,7 +342,7 @@ impl TransportCore {
 /// Writes a line to asyncio's log in debug mode.
 pub(super) fn note(slf: &Bound<'_, TransportCore>, state: &State, line: &str) -> PyResult<()> {
     let py = slf.py();
-    if state.is_debugging(py)? {
+    if state.is_debugging(py) {
         slf.call_method1(intern!(py, "_log"), (line,))?;
     }
     Ok(())

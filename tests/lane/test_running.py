@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
+import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -213,6 +216,29 @@ def test_debug_mode_finds_slow_callbacks_and_wrong_threads(
 
     assert "Non-thread-safe operation" in on_thread(thread)
     assert "Executing" in caplog.text
+
+
+def test_debug_mode_finds_a_slow_reader_that_takes_itself_away(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.01
+        called = loop.create_future()
+
+        def slow_reader(end: socket.socket) -> None:
+            loop.remove_reader(end)
+            time.sleep(0.02)
+            called.set_result(None)
+
+        with pair() as (left, right):
+            loop.add_reader(left, slow_reader, left)
+            right.send(b"x")
+            await called
+
+    run(main)
+    assert re.search(r"Executing <Handle .*slow_reader.* took 0\.\d{3} seconds", caplog.text)
 
 
 def test_tasks_that_are_left_are_cancelled_by_the_runner(run: Run) -> None:

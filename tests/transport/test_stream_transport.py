@@ -8,9 +8,11 @@ import contextvars
 import gc
 import logging
 import os
+import re
 import socket
 import struct
 import threading
+import time
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -420,6 +422,38 @@ def test_an_exception_of_the_protocol_ends_the_connection(method: str) -> None:
         theirs.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("method", ["data_received", "eof_received", "resume_writing"])
+def test_debug_mode_finds_a_protocol_that_holds_the_loop_up(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol, theirs = await connected(small=True)
+        usual = getattr(protocol, method)
+
+        def slow(*args: Any) -> Any:
+            time.sleep(0.03)
+            return usual(*args)
+
+        setattr(protocol, method, slow)
+        loop.slow_callback_duration = 0.02
+        caplog.clear()
+        transport.write(b"x" * MEGABYTE)
+        theirs.sendall(b"y")
+        await asyncio.gather(protocol.has(1), elsewhere(read, theirs, MEGABYTE))
+        await protocol.resumed.wait()
+        theirs.close()
+        await protocol.lost
+
+    run(main, debug=True)
+    slow = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    assert len(slow) == 1
+    assert re.fullmatch(
+        r"Executing callbacks of <.*Recorder.*> on <SocketTransport.*> took 0\.\d{3} seconds",
+        slow[0],
+    )
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
