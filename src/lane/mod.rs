@@ -27,8 +27,9 @@
 //! A `Lane` can be made and held anywhere. The runtime is made by the thread that runs the loop and
 //! can be reached and dropped only there ([`LaneBound`]). Other threads hold only what wakes the
 //! turn ([`Mailbox`], [`ready`]). A loop that moves to another thread between two runs gets a new
-//! runtime there; on the main thread the runtime is kept for the next run, elsewhere it ends with
-//! the run unless connections are left in it.
+//! runtime there; it refuses to run there for as long as open connections or suspended Rust futures
+//! are left behind, which cannot move. On the main thread the runtime is kept for the next run,
+//! elsewhere it ends with the run unless something is left in it that goes on in the next.
 //!
 //! # The end of a lane
 //!
@@ -168,14 +169,20 @@ impl Lane {
     }
 
     /// The calling thread's home; made here if the loop ran on another thread before.
-    fn home_here(&self) -> Rc<Home> {
+    ///
+    /// # Errors
+    /// `RuntimeError` when something is left there that cannot move.
+    fn home_here(&self, py: Python<'_>) -> PyResult<Rc<Home>> {
         let mut slot = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(home) = slot.as_ref().and_then(|home| home.get()) {
-            return home.clone();
+        if let Some(former) = slot.as_ref() {
+            if let Some(home) = former.get() {
+                return Ok(home.clone());
+            }
+            self.mailbox.refuse_to_move(py)?;
         }
         let home = Home::new(self.mailbox.clone());
         *slot = Some(Arc::new(LaneBound::new(home.clone())));
-        home
+        Ok(home)
     }
 
     /// The lane as other threads reach it.
@@ -230,11 +237,11 @@ impl Lane {
     ///
     /// `keep` has the runtime kept for the next run; otherwise only what is left in it keeps it.
     fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, keep: bool) -> PyResult<()> {
+        let home = self.home_here(py)?;
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
         let tasks = Rc::new(TaskFactory::new(event_loop, Some(self.meter.clone()))?);
-        let home = self.home_here();
         let _at_home = home.enter(py, tasks.clone())?;
         let core = Rc::new(LaneCore {
             index: self.index,
@@ -255,7 +262,9 @@ impl Lane {
         self.meter.goes();
         handle::forget_spares();
         local.core.replace(None);
-        let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
+        // A suspended Rust future may wait for the runtime's timers or sockets.
+        let is_empty = !self.mailbox.has_suspended()
+            && runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
         if !keep && is_empty {
             self.close_runtime()?;

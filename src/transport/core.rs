@@ -222,6 +222,11 @@ impl TransportCore {
         self.state.get().is_none_or(|state| state.closing.get())
     }
 
+    /// Whether another thread than this one made it, and is the only one that can use it.
+    fn _is_elsewhere(&self) -> bool {
+        self.state.get().is_none()
+    }
+
     /// Whether the protocol is given what arrives.
     fn is_reading(&self) -> PyResult<bool> {
         let state = self.state()?;

@@ -383,6 +383,64 @@ def test_another_loop_is_refused_by_name(
     home.close()
 
 
+def test_a_loop_that_moves_to_another_thread_says_what_cannot_move(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """On a lane of the same library it refuses to run; any other loop reports it at the wake-up."""
+    loop = factory()
+    reports: list[str] = []
+
+    async def suspend() -> tuple[asyncio.Task[Any], Any]:
+        awaitable, gate = probe.gated()
+        task = asyncio.ensure_future(awaitable)
+        await turns()
+        return task, gate
+
+    def on_another_thread(use: Callable[[], object]) -> None:
+        def thread() -> None:
+            try:
+                use()
+            except RuntimeError as error:
+                reports.append(str(error))
+
+        other = threading.Thread(target=thread, name="the-other")
+        other.start()
+        other.join()
+
+    async def complete() -> None:
+        reported = asyncio.Event()
+
+        def report(_: object, context: dict[str, Any]) -> None:
+            reports.append(str(context["exception"]))
+            reported.set()
+
+        loop.set_exception_handler(report)
+        gate.open(1)
+        await reported.wait()
+
+    task, gate = loop.run_until_complete(suspend())
+    running = complete()
+    on_another_thread(lambda: loop.run_until_complete(running))
+    (said,) = reports
+    for part in (
+        "1 Rust future(s) are suspended on",
+        "MainThread",
+        "cannot run on thread the-other",
+    ):
+        assert part in said
+    # On its own thread all goes on, and then it may move.
+    if "on lane" in said:
+        gate.open(1)
+    else:
+        task.cancel()  # the wake-up came to nothing
+    left = asyncio.all_tasks(loop) | {task}
+    loop.run_until_complete(asyncio.wait(left, timeout=10))
+    assert task.cancelled() or task.result() == 1
+    on_another_thread(lambda: loop.run_until_complete(turns()))
+    assert reports == [said]
+    loop.close()
+
+
 def test_context_variables_are_those_of_the_awaiting_task(probe: ModuleType, run: Run) -> None:
     seen: list[str] = []
 
