@@ -205,7 +205,13 @@ def _forget_own_frames(made: Any) -> None:
 
 
 def new_event_loop() -> EventLoop:
-    """A new event loop, for wherever asyncio takes a `loop_factory`."""
+    """A new event loop, for wherever asyncio takes a `loop_factory`.
+
+    Tokio cannot start anew in a child process that was forked inside a running loop: there it is
+    asyncio's own loop.
+    """
+    if events._get_running_loop() is None and not NativeLane.can_run_here():
+        return SelectorEventLoop()  # type: ignore[return-value]
     return EventLoop()
 
 

@@ -42,6 +42,7 @@ mod alarm;
 mod bare;
 mod descriptors;
 mod handle;
+mod interrupts;
 mod loop_core;
 mod ready;
 mod scheduling;
@@ -70,6 +71,8 @@ pub use loop_core::LoopCore;
 pub use scheduling::add_scheduling;
 pub use turn_end::TurnEnd;
 
+use interrupts::Interrupts;
+
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
@@ -88,6 +91,7 @@ struct Local {
     runtime: RefCell<Option<LocalRuntime>>,
     /// Set while the loop runs.
     core: RefCell<Option<Rc<LaneCore>>>,
+    interrupts: Arc<Interrupts>,
     process: u32,
 }
 
@@ -95,6 +99,8 @@ impl Local {
     fn new(mailbox: &Arc<Mailbox>, meter: &Arc<LaneMeter>) -> PyResult<Self> {
         let (going, coming) = (mailbox.clone(), mailbox.clone());
         let (leaving, returning) = (meter.clone(), meter.clone());
+        let interrupts = Arc::<Interrupts>::default();
+        let interrupted = interrupts.clone();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || {
@@ -108,11 +114,13 @@ impl Local {
                 on_unpark();
                 returning.attached();
                 coming.after_sleep();
+                interrupted.wake();
             })
             .build_local(LocalOptions::default())?;
         Ok(Self {
             runtime: RefCell::new(Some(runtime)),
             core: RefCell::new(None),
+            interrupts,
             process: std::process::id(),
         })
     }
@@ -141,6 +149,7 @@ pub struct LaneCore {
     pub running: Cell<usize>,
     /// What is counted of the lane.
     pub meter: Arc<LaneMeter>,
+    interrupts: Arc<Interrupts>,
 }
 
 impl LaneCore {
@@ -233,10 +242,25 @@ impl Lane {
         self.index
     }
 
+    /// Whether a lane can run on the calling thread: not while another runs there. A process that
+    /// was forked out of such a run remains inside it.
+    #[staticmethod]
+    fn can_run_here() -> bool {
+        tokio::runtime::Handle::try_current().is_err()
+    }
+
     /// Runs the loop on this lane until it is stopped.
     ///
-    /// `keep` has the runtime kept for the next run; otherwise only what is left in it keeps it.
-    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, keep: bool) -> PyResult<()> {
+    /// On the main thread signal handlers run, and the runtime is kept for the next run; on others
+    /// only what is left in it keeps it.
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, on_main: bool) -> PyResult<()> {
+        if !Self::can_run_here() {
+            return Err(PyRuntimeError::new_err(format!(
+                "lane {} cannot run inside the run of another lane, nor in a process that was \
+                 forked there",
+                self.index
+            )));
+        }
         let home = self.home_here(py)?;
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
@@ -249,7 +273,9 @@ impl Lane {
             home,
             running: Cell::new(0),
             meter: self.meter.clone(),
+            interrupts: local.interrupts.clone(),
         });
+        local.interrupts.listen(on_main);
         self.meter.arrives(get_ident(py)?);
         local.core.replace(Some(core.clone()));
         let outcome = match &*runtime {
@@ -266,7 +292,7 @@ impl Lane {
         let is_empty = !self.mailbox.has_suspended()
             && runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
-        if !keep && is_empty {
+        if !on_main && is_empty {
             self.close_runtime()?;
         }
         outcome

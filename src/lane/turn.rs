@@ -78,6 +78,7 @@ impl LoopDriver {
         self.alarm.poll(cx)?;
         if self.fd_pending {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
+            self.core.interrupts.check(py)?;
         }
         let due = core.timers.take_due(py, |late| meter.timer_ran_late(late));
         if !due.is_empty() {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import re
+import sys
 import threading
 import time
 import traceback
@@ -13,6 +15,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.peek import look_from_outside
+
+from profiling.extensions import build
+from profiling.paths import ROOT
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -343,6 +349,36 @@ def test_spawned_futures_are_tasks(probe: ModuleType, run: Run) -> None:
         assert "panicked" in str(await settled(task))
 
     run(main())
+
+
+WATCHED = """
+import sys
+sys.path.insert(0, {root!r})
+from profiling.extensions import load_library
+probe = load_library("probe", {library!r})
+import asyncio, treadle
+
+async def awaits():
+    await probe.gated()[0]
+
+async def main():
+    kept = [probe.spawned(), asyncio.create_task(awaits(), name="awaits")]
+    kept[0][0].set_name("spawned")
+    await asyncio.sleep(0.001)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+treadle.run(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="new in CPython 3.14")
+def test_asyncio_ps_reads_tasks_that_wait_for_rust(probe: ModuleType) -> None:
+    script = WATCHED.format(root=str(ROOT), library=str(build("probe")))
+    (listed,) = look_from_outside([sys.executable, "-c", script], "ps")
+    assert re.search(r"awaits +awaits ", listed)
+    assert re.search(r"spawned +wait ", listed)
 
 
 def test_no_loop_is_an_error(probe: ModuleType) -> None:
