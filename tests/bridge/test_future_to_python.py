@@ -358,15 +358,20 @@ from profiling.extensions import load_library
 probe = load_library("probe", {library!r})
 import asyncio, treadle
 
-async def awaits():
-    await probe.gated()[0]
+async def awaits(future):
+    await future
 
 async def main():
-    kept = [probe.spawned(), asyncio.create_task(awaits(), name="awaits")]
-    kept[0][0].set_name("spawned")
+    future, gate = probe.gated()
+    waiting = asyncio.create_task(awaits(future), name="awaits")
+    spawned, another = probe.spawned()
+    spawned.set_name("spawned")
     await asyncio.sleep(0.001)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    gate.open(1)
+    another.open(1)
+    await asyncio.wait([waiting, spawned])
 
 treadle.run(main())
 """

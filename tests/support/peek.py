@@ -32,5 +32,6 @@ def look_from_outside(command: list[str], *tools: str) -> list[str]:
             said.append(seen.stdout)
     finally:
         _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (0, "")
+    assert process.returncode == 0, errors
+    assert not errors, errors
     return said
