@@ -15,7 +15,7 @@ use super::connection;
 use super::outbox::Outbox;
 use super::receive::Kind;
 use super::state::State;
-use crate::lane::LoopCore;
+use crate::lane::{LaneHandle, LoopCore};
 use crate::python::context;
 use crate::python::lane_bound::LaneBound;
 use crate::python::socket::{SocketFd, os_error};
@@ -27,15 +27,18 @@ use crate::python::socket::{SocketFd, os_error};
 #[pyclass(subclass, frozen, weakref, module = "treadle._treadle")]
 pub struct TransportCore {
     state: LaneBound<State>,
+    /// The lane it belongs to, if it was made while that ran.
+    lane: Option<LaneHandle>,
 }
 
 impl TransportCore {
     /// # Errors
     /// On another thread than the loop's.
     pub(super) fn state(&self) -> PyResult<&State> {
-        self.state
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("this transport belongs to another thread"))
+        self.state.get().ok_or_else(|| match &self.lane {
+            Some(lane) => Python::attach(|py| lane.misplaced(py, "this transport")),
+            None => PyRuntimeError::new_err("this transport belongs to another thread"),
+        })
     }
 
     /// Calls `connection_lost` in the next turn.
@@ -111,7 +114,7 @@ impl TransportCore {
         let socket = SocketFd::borrow(fd).map_err(|error| os_error(py, error))?;
         let context = context::copy_current(py)?.unbind();
         let state = State::new(socket, waiting, context, event_loop.clone().unbind());
-        Ok(Self { state: LaneBound::new(state) })
+        Ok(Self { state: LaneBound::new(state), lane: LaneHandle::current(py).ok() })
     }
 
     /// Enters the reactor; from here on the protocol is called. A callback of the loop's.

@@ -87,20 +87,6 @@ def test_a_server_can_be_started_later_and_closed_with_its_clients(run: Any) -> 
     run(main())
 
 
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_a_factory_can_end_the_program(factory: LoopFactory, error: type[BaseException]) -> None:
-    def leave() -> asyncio.Protocol:
-        raise error
-
-    loop = factory()
-    server = loop.run_until_complete(loop.create_server(leave, "127.0.0.1", 0))
-    with socket.create_connection(server.sockets[0].getsockname()), pytest.raises(error):
-        loop.run_forever()
-    server.close()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-
-
 def test_a_factory_can_close_the_server(run: Any) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -624,8 +624,9 @@ def test_a_transport_forgotten_on_another_thread_closes_its_socket() -> None:
 def test_another_thread_is_refused() -> None:
     async def main() -> None:
         transport, protocol, theirs = await connected()
-        with pytest.raises(RuntimeError, match="belongs to another thread"):
+        with pytest.raises(RuntimeError, match="this transport belongs to lane 0") as refused:
             await elsewhere(transport.write, b"x")
+        assert "(thread MainThread) and cannot be used on thread asyncio_0" in str(refused.value)
         assert await elsewhere(transport.is_closing)
         assert not transport.is_closing()
         transport.close()
