@@ -224,7 +224,7 @@ impl Plan {
 
     /// Whether the handler is called on the lane with no more than parts of the request's head.
     pub fn is_direct(&self) -> bool {
-        self.mode == Mode::Inline && !self.needs_request && self.body_at.is_none()
+        self.mode != Mode::Offload && !self.needs_request && self.body_at.is_none()
     }
 
     /// Whether the handler asks for the [`Request`].

@@ -183,7 +183,7 @@ impl Home {
         let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
         mailbox.set_thread(thread);
         let home = Self::new(mailbox);
-        let tasks = Rc::new(TaskFactory::new(event_loop, None)?);
+        let tasks = Rc::new(TaskFactory::new(event_loop, None, None)?);
         home.live.replace(Some(Live::new(py, tasks, &home.steps)?));
         let kept = FOREIGN.take();
         let (closed, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|h| h.is_gone(py));

@@ -32,28 +32,36 @@ pub struct Listener {
     state: LaneBound<State>,
 }
 
-struct State {
-    tasks: Rc<Tasks>,
-    /// `None` once it was told.
-    completion: RefCell<Option<Rc<dyn Completion>>>,
-}
+/// Whom to tell, and who can say what a Task came to; `None` once that was done.
+///
+/// An idle Task keeps its listener, and is kept by its [`Tasks`]: so a listener that is done does
+/// not keep them.
+type State = RefCell<Option<(Rc<Tasks>, Rc<dyn Completion>)>>;
 
 impl Listener {
     pub(super) fn new(tasks: Rc<Tasks>, completion: Rc<dyn Completion>) -> Self {
-        let completion = RefCell::new(Some(completion));
-        Self { state: LaneBound::new(State { tasks, completion }) }
+        Self { state: LaneBound::new(RefCell::new(Some((tasks, completion)))) }
+    }
+
+    /// Whether it told somebody, and so tells nobody now.
+    pub(super) fn is_told(&self) -> bool {
+        self.state.get().is_some_and(|state| state.borrow().is_none())
+    }
+
+    /// Has it tell `completion` next.
+    pub(super) fn listen(&self, tasks: Rc<Tasks>, completion: Rc<dyn Completion>) {
+        if let Some(state) = self.state.get() {
+            state.replace(Some((tasks, completion)));
+        }
     }
 
     /// Tells the outcome of `task`, once; whether that was all.
     fn tell(&self, task: &Bound<'_, PyAny>) -> bool {
         let py = task.py();
-        let Some(state) = self.state.get() else {
+        let Some((tasks, completion)) = self.state.get().and_then(RefCell::take) else {
             return true;
         };
-        let Some(completion) = state.completion.take() else {
-            return true;
-        };
-        let outcome = state.tasks.outcome(task);
+        let outcome = tasks.outcome(task);
         let all = match &outcome {
             Ok(_) => true,
             Err(error) => {
@@ -64,7 +72,7 @@ impl Listener {
             }
         };
         if let Next::Await(coroutine) = completion.complete(py, outcome) {
-            state.tasks.go_on(task, coroutine, &completion);
+            tasks.go_on(task, coroutine, &completion);
         }
         all
     }

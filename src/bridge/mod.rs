@@ -71,4 +71,4 @@ pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
-pub use task::{Started, TaskFactory, Waiting};
+pub use task::{CallSoon, TaskFactory, Waiting};

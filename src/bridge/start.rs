@@ -11,7 +11,7 @@ use pyo3::types::PyModule;
 
 use super::completion::{Completion, Next};
 use super::home::Home;
-use super::task::Started;
+use super::task::Waiting;
 use crate::python::coroutine::is_coroutine;
 use crate::python::lane_bound::LaneBound;
 
@@ -67,11 +67,9 @@ pub(super) fn start(
             "An asyncio.Future, a coroutine or an awaitable is required",
         ));
     };
-    match home.live()?.tasks.start(py, coroutine.unbind(), completion) {
-        Started::Ended(_) => Ok(None),
-        Started::Suspended(waiting, _) => Ok(Some(waiting.into_task())),
-        Started::Failed(_, error) => Err(error),
-    }
+    let lasting = || completion.clone();
+    let waiting = home.live()?.tasks.start(py, coroutine.unbind(), &completion, lasting)?;
+    Ok(waiting.map(Waiting::into_task))
 }
 
 /// As `asyncio.isfuture` has it.

@@ -42,20 +42,11 @@ use crate::python::call::{call_method, call_method_one, call_method_with, call_n
 use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
 use crate::python::task_layout::{PlainTask, TaskLayout};
+use crate::python::unique::is_alone;
 use crate::telemetry::LaneMeter;
 
 /// How many Tasks wait to serve again.
 const MOST_IDLE: usize = 256;
-
-/// What became of a coroutine that was started.
-pub enum Started<C> {
-    /// It ended in its first step, and so did all that followed; the completion was told.
-    Ended(C),
-    /// It waits, in this Task.
-    Suspended(Waiting, Rc<C>),
-    /// It could not be started; the completion was told nothing.
-    Failed(C, PyErr),
-}
 
 /// The Task of a coroutine that suspended.
 pub struct Waiting {
@@ -64,6 +55,8 @@ pub struct Waiting {
     step: Option<Py<PyAny>>,
     /// The address of its context.
     context: usize,
+    /// What tells the lane of its end; for [`TaskFactory::reuse`].
+    listener: Option<Py<Listener>>,
 }
 
 impl Waiting {
@@ -83,6 +76,10 @@ impl Waiting {
     }
 }
 
+/// Has a loop call a callback without arguments in its next turn, in a context, as `call_soon`
+/// does; false when that is to be done in Python.
+pub type CallSoon = Box<dyn for<'py> Fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<bool>>;
+
 /// Makes Tasks on one lane's loop.
 pub struct TaskFactory {
     tasks: Rc<Tasks>,
@@ -90,12 +87,17 @@ pub struct TaskFactory {
 }
 
 impl TaskFactory {
-    /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted.
+    /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted, and its loop
+    /// has a `call_soon` that is not called through Python.
     ///
     /// # Errors
     /// When asyncio cannot be imported.
-    pub fn new(event_loop: &Bound<'_, PyAny>, meter: Option<Arc<LaneMeter>>) -> PyResult<Self> {
-        Ok(Self { tasks: Rc::new(Tasks::new(event_loop)?), meter })
+    pub fn new(
+        event_loop: &Bound<'_, PyAny>,
+        call_soon: Option<CallSoon>,
+        meter: Option<Arc<LaneMeter>>,
+    ) -> PyResult<Self> {
+        Ok(Self { tasks: Rc::new(Tasks::new(event_loop, call_soon)?), meter })
     }
 
     /// The loop that the Tasks run on.
@@ -103,36 +105,38 @@ impl TaskFactory {
         &self.tasks.event_loop
     }
 
-    /// Starts `coroutine` in a Task of its own and takes its first step.
+    /// Starts `coroutine` in a Task of its own and takes its first step. `None` when it ended in
+    /// it, and so did all that followed; otherwise it waits, in that Task.
     ///
-    /// Fails with `RuntimeError` when the loop does not run on this thread, with `TypeError` when
-    /// `coroutine` is none.
-    pub fn start<C: Completion + 'static>(
+    /// `first` is told of what ends in the first step, what `lasting` then gives of all the rest.
+    ///
+    /// # Errors
+    /// Nobody was told anything, and nothing runs: `RuntimeError` when the loop does not run on
+    /// this thread, `TypeError` when `coroutine` is none.
+    pub fn start(
         &self,
         py: Python<'_>,
         coroutine: Py<PyAny>,
-        completion: C,
-    ) -> Started<C> {
+        first: &dyn Completion,
+        lasting: impl FnOnce() -> Rc<dyn Completion>,
+    ) -> PyResult<Option<Waiting>> {
         if let Some(meter) = &self.meter {
             meter.tasks_started.add(1);
         }
-        match self.tasks.begin(py, coroutine.into_bound(py), None, &completion) {
-            Err(error) => Started::Failed(completion, error),
-            Ok(None) => Started::Ended(completion),
-            Ok(Some(waiting)) => {
-                if let Some(meter) = &self.meter {
-                    meter.tasks_suspended.add(1);
-                }
-                let completion = Rc::new(completion);
-                let task = waiting.task.bind(py);
-                if let Err(error) = self.tasks.listen(task, completion.clone()) {
-                    // No memory for a listener: the Task goes, its outcome with it.
-                    error.write_unraisable(py, Some(task));
-                    cancel(task);
-                }
-                Started::Suspended(waiting, completion)
-            }
+        let begun = self.tasks.begin(py, coroutine.into_bound(py), None, first)?;
+        let Some(mut waiting) = begun else {
+            return Ok(None);
+        };
+        if let Some(meter) = &self.meter {
+            meter.tasks_suspended.add(1);
         }
+        if let Err(error) = self.tasks.listen(py, &mut waiting, lasting()) {
+            // No memory for a listener: the Task goes, its outcome with it.
+            let task = waiting.task.bind(py);
+            error.write_unraisable(py, Some(task));
+            cancel(task);
+        }
+        Ok(Some(waiting))
     }
 
     /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
@@ -147,6 +151,7 @@ impl TaskFactory {
 /// asyncio's functions, the class's layout and the idle Tasks of one loop.
 pub(super) struct Tasks {
     event_loop: Py<PyAny>,
+    call_soon: Option<CallSoon>,
     class: Py<PyType>,
     asyncio: Asyncio,
     /// `("context",)`
@@ -163,6 +168,8 @@ pub(super) struct Tasks {
 struct Worker {
     task: PlainTask,
     step: Py<PyAny>,
+    /// Told nothing yet, or all.
+    listener: Option<Py<Listener>>,
     /// Whether it is registered as taking its first step, apart from those that wait.
     eager: bool,
 }
@@ -175,10 +182,11 @@ enum First<'py> {
 }
 
 impl Tasks {
-    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(event_loop: &Bound<'_, PyAny>, call_soon: Option<CallSoon>) -> PyResult<Self> {
         let py = event_loop.py();
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
+            call_soon,
             class: py.import("asyncio")?.getattr("Task")?.cast_into::<PyType>()?.unbind(),
             asyncio: Asyncio::new(py)?,
             context_keyword: PyTuple::new(py, ["context"])?.unbind(),
@@ -253,6 +261,7 @@ impl Tasks {
                 task: worker.task.into_inner(),
                 step: Some(worker.step),
                 context: context.as_ptr().addr(),
+                listener: worker.listener,
             })),
             Some(outcome) => self.end(py, layout, worker, outcome).map(|()| None),
         }
@@ -286,7 +295,7 @@ impl Tasks {
                 context
             }
         };
-        Ok((Worker { task, step: step.unbind(), eager: false }, context))
+        Ok((Worker { task, step: step.unbind(), listener: None, eager: false }, context))
     }
 
     /// Without a loop of its own to go to, a Task goes to the running one.
@@ -310,14 +319,7 @@ impl Tasks {
         let py = waited_for.py();
         let task = worker.task.bind(py);
         if waited_for.is_none() {
-            let (name, keyword) = (intern!(py, "call_soon"), self.context_keyword.bind(py));
-            call_method_with(
-                self.event_loop.bind(py),
-                name,
-                worker.step.bind(py),
-                keyword,
-                context,
-            )?;
+            self.step_soon(worker.step.bind(py), context)?;
         } else {
             self.step_primed(layout, worker, py, Taken::Yielded(waited_for.unbind()))?;
             if self.primed.get().was_thrown_at() {
@@ -335,6 +337,18 @@ impl Tasks {
             call_one(self.asyncio.unregister_eager.bind(py), task)?;
         }
         Ok(())
+    }
+
+    /// Has the loop call `step` in its next turn.
+    fn step_soon(&self, step: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = step.py();
+        if let Some(call_soon) = &self.call_soon
+            && call_soon(step, context)?
+        {
+            return Ok(());
+        }
+        let (name, keyword) = (intern!(py, "call_soon"), self.context_keyword.bind(py));
+        call_method_with(self.event_loop.bind(py), name, step, keyword, context).map(drop)
     }
 
     /// Keeps the Task of a coroutine that ended for the next, or tells it the outcome.
@@ -400,7 +414,8 @@ impl Tasks {
         }
         if let Some(result) = layout.renew(py, &task) {
             drop(result);
-            self.park(py, layout, Worker { task, step, eager: true });
+            let listener = waiting.listener;
+            self.park(py, layout, Worker { task, step, listener, eager: true });
         }
         Ok(())
     }
@@ -441,7 +456,7 @@ impl Tasks {
         let task = make(coroutine, inherited)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
             let context = task.call_method0(intern!(py, "get_context"))?.as_ptr().addr();
-            return Ok(Some(Waiting { task: task.unbind(), step: None, context }));
+            return Ok(Some(Waiting { task: task.unbind(), step: None, context, listener: None }));
         }
         let outcome = call_method(&task, intern!(py, "result"));
         let context = task.call_method0(intern!(py, "get_context"))?;
@@ -450,28 +465,36 @@ impl Tasks {
             Next::Await(next) => {
                 let task = make(next.bind(py), Some(&context))?;
                 let context = context.as_ptr().addr();
-                Ok(Some(Waiting { task: task.unbind(), step: None, context }))
+                Ok(Some(Waiting { task: task.unbind(), step: None, context, listener: None }))
             }
         }
     }
 
-    /// Has `completion` told what becomes of `task`.
+    /// Has `completion` told what becomes of the Task.
     fn listen(
         self: &Rc<Self>,
-        task: &Bound<'_, PyAny>,
+        py: Python<'_>,
+        waiting: &mut Waiting,
         completion: Rc<dyn Completion>,
     ) -> PyResult<()> {
-        let py = task.py();
-        let listener = Bound::new(py, Listener::new(self.clone(), completion))?;
+        let listener = match waiting.listener.take() {
+            // Nobody has it: the Task it listened to has let go of it.
+            Some(listener) if is_alone(py, &listener) && listener.get().is_told() => {
+                listener.get().listen(self.clone(), completion);
+                listener
+            }
+            _ => Py::new(py, Listener::new(self.clone(), completion))?,
+        };
+        let task = waiting.task.bind(py);
         // The loop tells a listener inside the Task's context, whatever context this one is.
         let context = self.no_context.bind(py).clone();
         let layout = self.layout.get().and_then(Option::as_ref);
-        if layout
-            .is_some_and(|layout| layout.set_callback(task, listener.clone().into_any(), context))
-        {
-            return Ok(());
+        let callback = listener.bind(py).clone().into_any();
+        if !layout.is_some_and(|layout| layout.set_callback(task, callback, context)) {
+            call_method_one(task, intern!(py, "add_done_callback"), listener.bind(py))?;
         }
-        call_method_one(task, intern!(py, "add_done_callback"), &listener).map(drop)
+        waiting.listener = Some(listener);
+        Ok(())
     }
 
     /// What `task`, which is done, came to.
@@ -498,8 +521,8 @@ impl Tasks {
             })
             .and_then(|suspended| match suspended {
                 None => Ok(()),
-                Some(waiting) => {
-                    self.listen(waiting.task.bind(py), completion.clone())?;
+                Some(mut waiting) => {
+                    self.listen(py, &mut waiting, completion.clone())?;
                     completion.goes_on(py, waiting);
                     Ok(())
                 }

@@ -10,12 +10,12 @@ use std::task::{Context, Poll, Waker};
 use http::StatusCode;
 use pyo3::prelude::*;
 
-use super::conclude::Conclusion;
+use super::conclude::{Conclusion, Given};
 use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Request, RequestHead};
-use crate::bridge::{Completion, Next, Started, Waiting, after_python, cancel, is_cancelled};
+use crate::bridge::{Completion, Next, Waiting, after_python, cancel, is_cancelled};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -200,6 +200,21 @@ impl Call {
                 self.dispatcher.conclude(py, &self.plan, &self.head, request, outcome)
             }
         };
+        self.follow(py, conclusion)
+    }
+
+    /// What a handler gave in its Task's first step leads to.
+    pub(super) fn take(&self, py: Python<'_>, given: PyResult<Given>) -> Next {
+        let request = self.request.as_ref();
+        let conclusion = self.dispatcher.conclude_given(py, &self.plan, &self.head, request, given);
+        let next = self.follow(py, conclusion);
+        if !matches!(next, Next::Await(_)) {
+            self.end();
+        }
+        next
+    }
+
+    fn follow(&self, py: Python<'_>, conclusion: Conclusion) -> Next {
         match conclusion {
             Conclusion::Reply(response) => {
                 self.answer(response);
@@ -242,6 +257,12 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.end();
+        if let Some(head) = Arc::get_mut(&mut self.head) {
+            let mut headers = std::mem::take(&mut head.headers);
+            // What the client sent goes; it may keep a whole read buffer.
+            headers.clear();
+            self.dispatcher.left.set(Some(headers));
+        }
     }
 }
 
@@ -260,37 +281,36 @@ impl Dispatcher {
     }
 
     /// Runs `coroutine` as the Task of `call`.
-    pub(super) fn launch(
-        self: &Rc<Self>,
-        py: Python<'_>,
-        call: Call,
-        coroutine: Py<PyAny>,
-    ) -> Answer {
-        match self.core.tasks.start(py, coroutine, call) {
-            Started::Ended(mut call) => {
-                let response = call.response.take();
-                if let Some(head) = Arc::get_mut(&mut call.head) {
-                    self.left.set(Some(std::mem::take(&mut head.headers)));
-                }
-                Answer::Ready(response)
-            }
-            Started::Suspended(waiting, call) => {
-                call.context.set(Some(waiting.context()));
-                self.stamps.suspended(waiting.context());
-                match call.response.take() {
-                    Some(response) => {
-                        call.tie(waiting);
-                        Answer::Ready(Some(response))
-                    }
-                    None => Answer::Running(Running { call, task: Some(waiting) }),
-                }
-            }
-            Started::Failed(call, error) => Answer::Ready(Some(call.fail(py, error))),
+    pub(super) fn launch(&self, py: Python<'_>, call: Call, coroutine: Py<PyAny>) -> Answer {
+        let call = Rc::new(call);
+        let lasting = || call.clone() as Rc<dyn Completion>;
+        match self.core.tasks.start(py, coroutine, &*call, lasting) {
+            Ok(None) => call.ended(),
+            Ok(Some(waiting)) => call.wait(waiting),
+            Err(error) => Answer::Ready(Some(call.fail(py, error))),
         }
     }
 }
 
 impl Call {
+    /// The answer of a Task that ended in its first step.
+    pub(super) fn ended(self: Rc<Self>) -> Answer {
+        Answer::Ready(self.response.take())
+    }
+
+    /// The answer of a Task that suspended.
+    pub(super) fn wait(self: Rc<Self>, waiting: Waiting) -> Answer {
+        self.context.set(Some(waiting.context()));
+        self.dispatcher.stamps.suspended(waiting.context());
+        match self.response.take() {
+            Some(response) => {
+                self.tie(waiting);
+                Answer::Ready(Some(response))
+            }
+            None => Answer::Running(Running { call: self, task: Some(waiting) }),
+        }
+    }
+
     /// Ties a streaming Task to its outlet: the client's leaving cancels it. Any other has ended.
     fn tie(&self, waiting: Waiting) {
         if let Some(outlet) = self.outlet.borrow().as_ref() {

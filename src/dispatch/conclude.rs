@@ -81,7 +81,7 @@ impl Dispatcher {
         self.conclude_given(py, plan, head, request, self.given(plan, outcome))
     }
 
-    fn conclude_given(
+    pub(super) fn conclude_given(
         &self,
         py: Python<'_>,
         plan: &Plan,

@@ -4,8 +4,8 @@
 //! handler in the way its [`Mode`] says.
 //!
 //! * `Inline`: called here, in a copy of the lane's context; answered in the same poll.
-//! * `Task` ([`call`]): a Task takes its first step here. If it ends in that step the answer goes
-//!   out in the same poll; otherwise the connection waits for it.
+//! * `Task`: a Task takes its first step here ([`first`]). If it ends in that step the answer goes
+//!   out in the same poll; otherwise the connection waits for it ([`call`]).
 //! * `Offload` ([`offload`]): called on the thread pool, concluded back on the lane.
 //!
 //! What a handler gave or raised is *concluded* ([`conclude`]): a value becomes a response, an
@@ -21,6 +21,7 @@
 mod answer;
 mod call;
 mod conclude;
+mod first;
 mod offload;
 mod routes;
 mod stamps;
@@ -52,6 +53,7 @@ use crate::telemetry::RouteMeter;
 
 pub use answer::Answer;
 use conclude::Given;
+use first::First;
 pub use offload::{Job, OffloadMeter, Offloader};
 pub use routes::RouteTable;
 use stamps::Stamps;
@@ -95,7 +97,7 @@ pub struct Dispatcher {
     offloader: Offloader,
     limit_body: u64,
     next_id: Cell<u64>,
-    /// The headers of a request that is done and that nobody kept; for the connection.
+    /// The emptied map of a request's headers that nobody kept; for a connection whose own went.
     left: Cell<Option<HeaderMap>>,
     stamps: Stamps,
 }
@@ -205,8 +207,8 @@ impl Dispatcher {
         }
     }
 
-    /// Calls a sync handler that sees neither the request nor its body. Nobody can keep the head
-    /// then, so it stays with the connection; only what is more than a plain answer takes it.
+    /// Calls a handler that sees neither the request nor its body. Nobody can keep the head then, so
+    /// it stays with the connection; only what is more than a plain answer takes it.
     fn direct(
         self: &Rc<Self>,
         py: Python<'_>,
@@ -229,6 +231,18 @@ impl Dispatcher {
         };
         if !arguments.is_empty() {
             self.stamps.prepared();
+        }
+        if plan.mode == Mode::Task {
+            return match call_handler(py, plan, &arguments) {
+                Ok(coroutine) => {
+                    First::new(self, plan, parts, params, connection).run(py, coroutine)
+                }
+                Err(error) => {
+                    let head = self.keep_head(parts, connection);
+                    self.keep_params(plan, &head, params);
+                    self.concluded(py, plan, head, None, Err(error))
+                }
+            };
         }
         in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
             Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
@@ -465,7 +479,9 @@ impl Service for DispatchService {
             self.0.stamps.take_up(connection.timing());
             let answer = self.0.begin(py, head, &mut body, connection);
             self.0.stamps.put_down();
-            if let Some(headers) = self.0.left.take() {
+            if head.headers.capacity() == 0
+                && let Some(headers) = self.0.left.take()
+            {
                 head.headers = headers;
             }
             if let Some(unread) = body {

@@ -265,7 +265,9 @@ impl Lane {
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let tasks = Rc::new(TaskFactory::new(event_loop, Some(self.meter.clone()))?);
+        let call_soon = scheduling::call_soon_of(event_loop)?;
+        let tasks = TaskFactory::new(event_loop, call_soon, Some(self.meter.clone()))?;
+        let tasks = Rc::new(tasks);
         let _at_home = home.enter(py, tasks.clone())?;
         let core = Rc::new(LaneCore {
             index: self.index,

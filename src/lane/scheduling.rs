@@ -16,7 +16,7 @@ use super::handle::{Args, Handle, RemoteHandle, TimerHandle};
 use super::loop_core::{LoopCore, classes};
 use super::ready::Entry;
 use super::timers::Timed;
-use crate::bridge::intercept;
+use crate::bridge::{CallSoon as CallSoonHere, intercept};
 use crate::python::call::call_one;
 use crate::python::context;
 use crate::python::method::{Arguments, FastMethod, Parsed, add_method};
@@ -39,6 +39,32 @@ struct CallSoonThreadsafe;
 struct CallLater;
 struct CallAt;
 struct CreateTask;
+
+/// The loop's `call_soon` for the lane that runs it; `None` where a class derived from the loop's has
+/// one of its own.
+///
+/// # Errors
+/// `AttributeError`.
+pub(super) fn call_soon_of(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<CallSoonHere>> {
+    let py = event_loop.py();
+    let name = intern!(py, "call_soon");
+    let own = py.get_type::<LoopCore>().getattr(name)?;
+    if !event_loop.get_type().getattr(name)?.is(&own) {
+        return Ok(None);
+    }
+    let event_loop = event_loop.clone().unbind();
+    Ok(Some(Box::new(move |callback, context| {
+        let py = callback.py();
+        let event_loop = event_loop.bind(py);
+        let core = event_loop.get();
+        if !core.is_plain() {
+            return Ok(false);
+        }
+        let handle = Handle::new(event_loop, callback.clone(), Args::None, context.clone());
+        core.ready.push(Entry::Once(handle.into_object(py)?.unbind()));
+        Ok(true)
+    })))
+}
 
 /// A handle for what `method` was given; the callback is the last of the leading arguments.
 fn handle<'py, const LEAD: usize>(

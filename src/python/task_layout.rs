@@ -57,10 +57,52 @@ pub struct TaskLayout {
     pristine: Option<Pristine>,
 }
 
+/// Words of an object that are looked at in one go.
+#[derive(Default)]
+struct Pattern {
+    /// The first, counted from the object.
+    first: isize,
+    /// What stands in each.
+    words: Box<[usize]>,
+    /// The bits of each that matter.
+    masks: Box<[usize]>,
+}
+
+impl Pattern {
+    /// For words in ascending order; those between them do not matter.
+    fn new(words: &[(isize, usize)]) -> Self {
+        let Some(&(first, _)) = words.first() else {
+            return Self::default();
+        };
+        let (mut all, mut masks) = (Vec::new(), Vec::new());
+        for &(place, expected) in words {
+            let at = usize::try_from(place - first).unwrap_or(0);
+            all.resize(at, 0);
+            masks.resize(at, 0);
+            all.push(expected);
+            masks.push(usize::MAX);
+        }
+        Self { first, words: all.into(), masks: masks.into() }
+    }
+
+    /// Whether `object`, which nobody else can reach, has it.
+    fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: the words lie between two that `look` found at an object of the same class, so
+        // all of them are the object's. Nobody else can reach it, so nobody writes meanwhile.
+        let differs = unsafe {
+            let words = object.as_ptr().cast::<usize>().offset(self.first);
+            let each = self.words.iter().zip(&self.masks).enumerate();
+            each.fold(0, |differs, (at, (expected, mask))| {
+                differs | ((words.add(at).read() ^ expected) & mask)
+            })
+        };
+        differs == 0
+    }
+}
+
 /// What a Task looks like that is not registered and that nobody noticed.
 struct Pristine {
-    /// Where to look, in words from the object, and what stands there.
-    words: Vec<(isize, usize)>,
+    new: Pattern,
     /// The same for what stands behind the object, without its first byte: the room differs.
     behind: Option<(isize, [u8; 3])>,
     /// The word of the name: a number until somebody asks for it.
@@ -72,9 +114,10 @@ struct Pristine {
 
 /// What a Task differs in once its coroutine returned.
 struct Returned {
+    all: Pattern,
     /// The word of the result, otherwise null.
     result: isize,
-    /// The word of the state, and what it is then.
+    /// The word of the state, and what it is before.
     state: (isize, usize),
 }
 
@@ -143,11 +186,9 @@ impl TaskLayout {
         }
         unregister.call1((&task,))?;
         layout.callback = callback(&task, [&second, &other])?;
-        layout.pristine = pristine(&task, &mut make, [&first, &context, result], unregister)?;
-        if let Some(pristine) = &mut layout.pristine {
-            let differ = [coroutine, layout.context, pristine.name];
-            pristine.words.retain(|(place, _)| !differ.contains(place));
-        }
+        let differ = [coroutine, place];
+        layout.pristine =
+            pristine(&task, &mut make, [&first, &context, result], differ, unregister)?;
         Ok(Some(layout))
     }
 
@@ -232,7 +273,7 @@ impl TaskLayout {
         };
         let task = task.bind(py);
         references(task) == pristine.references
-            && pristine.words.iter().all(|(place, expected)| load(task, *place) == *expected)
+            && pristine.new.fits(task)
             && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
             && is_number(task, pristine.name)
     }
@@ -245,24 +286,19 @@ impl TaskLayout {
         let pristine = self.pristine.as_ref()?;
         let returned = pristine.returned.as_ref()?;
         let task = task.bind(py);
-        let (state, finished) = returned.state;
-        let fresh = pristine.words.iter().find(|(place, _)| *place == state)?.1;
         let unnoticed = references(task) == pristine.references
             && load(task, returned.result) != 0
-            && pristine.words.iter().all(|(place, expected)| {
-                let found = load(task, *place);
-                *place == returned.result
-                    || found == if *place == state { finished } else { *expected }
-            })
+            && returned.all.fits(task)
             && pristine.behind.is_none_or(|(place, expected)| behind(task, place) == expected)
             && is_number(task, pristine.name);
+        let (state, pending) = returned.state;
         unnoticed.then(|| {
             // SAFETY: nobody but the caller refers to the Task, so nobody reads it meanwhile. The
             // word of the state is no reference (`probe` saw a number change), and the reference
             // to the result is taken over. After both every word is that of a pending Task.
             unsafe {
                 let words = task.as_ptr().cast::<usize>();
-                words.offset(state).write(fresh);
+                words.offset(state).write(pending);
                 let result = words.offset(returned.result).cast::<*mut ffi::PyObject>();
                 Bound::from_owned_ptr(py, std::ptr::replace(result, std::ptr::null_mut()))
             }
@@ -300,11 +336,12 @@ fn callback<'py>(
 
 /// Learns what a new Task looks like; `None` where a change that matters would not show.
 ///
-/// `noticed` may be spoilt in the course of it.
+/// `noticed` may be spoilt in the course of it. The words at `differ` are another Task's own.
 fn pristine<'py>(
     noticed: &Bound<'py, PyAny>,
     make: &mut impl FnMut(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<Option<Probe<'py>>>,
     [coroutine, context, result]: [&Bound<'py, PyAny>; 3],
+    differ: [isize; 2],
     unregister: &Bound<'py, PyAny>,
 ) -> PyResult<Option<Pristine>> {
     let py = noticed.py();
@@ -326,37 +363,42 @@ fn pristine<'py>(
         return Ok(None);
     };
     unregister.call1((&task,))?;
-    let (words, behind) = look(&task);
+    let (mut words, behind) = look(&task);
     let references = references(&task);
     step.call0()?;
-    let returned = returned(&words, &task, result);
-    Ok(is_number(&task, name).then_some(Pristine { words, behind, name, references, returned }))
+    let (mut after, _) = look(&task);
+    let returned = returned(&words, &after, &task, result);
+    for words in [&mut words, &mut after] {
+        words.retain(|(place, _)| *place != name && !differ.contains(place));
+    }
+    let new = Pattern::new(&words);
+    let returned = returned.map(|(result, state)| {
+        after.retain(|(place, _)| *place != result);
+        Returned { all: Pattern::new(&after), result, state }
+    });
+    Ok(is_number(&task, name).then_some(Pristine { new, behind, name, references, returned }))
 }
 
-/// What the return of its coroutine changed in a Task.
+/// The word of the result, and the word of the state and what it was before, if the return of its
+/// coroutine changed nothing else in a Task.
 fn returned(
     before: &[(isize, usize)],
+    after: &[(isize, usize)],
     task: &Bound<'_, PyAny>,
     result: &Bound<'_, PyAny>,
-) -> Option<Returned> {
+) -> Option<(isize, (isize, usize))> {
     let result = only(task, result.as_ptr().addr())?;
-    let (after, _) = look(task);
     let changed: Vec<_> = before
         .iter()
-        .zip(&after)
+        .zip(after)
         .filter(|(before, after)| before != after)
         .map(|(before, after)| (before.0, before.1, after.1))
         .collect();
-    match changed[..] {
-        [a, b] => {
-            let (own, (state, pending, finished)) = if a.0 == result { (a, b) } else { (b, a) };
-            // Two addresses would differ in more than their lowest bits, or not at all.
-            let is_number = pending ^ finished < 1 << 3;
-            (own.0 == result && own.1 == 0 && is_number)
-                .then_some(Returned { result, state: (state, finished) })
-        }
-        _ => None,
-    }
+    let [a, b] = changed[..] else { return None };
+    let (own, (state, pending, finished)) = if a.0 == result { (a, b) } else { (b, a) };
+    // Two addresses would differ in more than their lowest bits, or not at all.
+    let is_number = pending ^ finished < 1 << 3;
+    (own.0 == result && own.1 == 0 && is_number).then_some((result, (state, pending)))
 }
 
 /// The one place behind the head where `wanted` stands.

@@ -1,34 +1,9 @@
 //! One path tree a method.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use http::Method;
+use rustc_hash::FxHashMap;
 
 use super::Pattern;
-
-/// FNV-1a. The keys are the routes of the application, so nobody can make them collide, and what
-/// is looked up is not kept.
-#[derive(Clone, Copy)]
-struct PathHasher(u64);
-
-impl Default for PathHasher {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for PathHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
 
 /// The methods a route can answer, in the order of the table's slots.
 const METHODS: [Method; 7] = [
@@ -82,8 +57,9 @@ pub struct Conflict {
 pub struct Table {
     trees: [matchit::Router<usize>; 7],
     /// The routes without parameters, by their path: a literal path wins over any pattern, so
-    /// they need no tree.
-    literals: [HashMap<String, usize, BuildHasherDefault<PathHasher>>; 7],
+    /// they need no tree. Nobody can make them collide: the keys are the application's, and what is
+    /// looked up is not kept.
+    literals: [FxHashMap<String, usize>; 7],
     /// Patterns per slot, to name the other side of a conflict.
     patterns: [Vec<(String, usize)>; 7],
 }

@@ -1,4 +1,4 @@
-//! Durations of one kind.
+//! Durations of one kind, as they are read.
 
 use hdrhistogram::Histogram;
 
@@ -6,12 +6,12 @@ use super::clock::Scale;
 
 /// Stamps are finer than any duration that matters, so this many ticks are one bucket at least:
 /// about 20 ns where they count the cycles of a processor.
-const FINEST: u64 = 64;
+pub(super) const FINEST: u64 = 64;
 /// Two significant digits: a bucket is at most a hundredth wide.
 const DIGITS: u8 = 2;
 
-/// An HDR histogram of ticks. It is made with the first duration, grows with the longest, and never
-/// loses one.
+/// An HDR histogram of ticks, made of a [`Tally`](super::tally::Tally). It is made with the first
+/// duration, grows with the longest, and never loses one.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
     histogram: Option<Box<Histogram<u64>>>,
@@ -26,19 +26,25 @@ fn histogram() -> Option<Box<Histogram<u64>>> {
 }
 
 impl Durations {
-    /// Counts one duration.
-    #[inline]
-    pub fn record(&mut self, ticks: u64) {
-        self.sum = self.sum.wrapping_add(ticks);
+    /// Counts as many durations of one bucket, of which `ticks` is in it.
+    pub(super) fn add(&mut self, ticks: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
         if self.histogram.is_none() {
             self.histogram = histogram();
         }
         if let Some(histogram) = &mut self.histogram
-            && histogram.record(ticks).is_err()
+            && histogram.record_n(ticks, count).is_err()
         {
             // Longer than 64 bits can tell the bucket of.
-            histogram.saturating_record(ticks);
+            histogram.saturating_record_n(ticks, count);
         }
+    }
+
+    /// Adds to the sum, which is exact.
+    pub(super) fn add_sum(&mut self, ticks: u64) {
+        self.sum = self.sum.wrapping_add(ticks);
     }
 
     /// How many were counted.
@@ -75,32 +81,5 @@ impl Durations {
                 (scale.seconds(highest), each.count_since_last_iteration())
             })
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_lost_between_nothing_and_a_century() {
-        let mut durations = Durations::default();
-        for ticks in [0, 1, 63, 64, 1_000_000, 1 << 62, u64::MAX] {
-            durations.record(ticks);
-        }
-        assert_eq!(durations.count(), 7);
-        let counted: u64 = durations.buckets(Scale::measure()).iter().map(|bucket| bucket.1).sum();
-        assert_eq!(counted, 7);
-    }
-
-    #[test]
-    fn a_bucket_is_as_wide_as_promised() {
-        let mut durations = Durations::default();
-        durations.record(123_456_789);
-        let scale = Scale::measure();
-        let (upper, count) = durations.buckets(scale)[0];
-        let exact = scale.seconds(123_456_789);
-        assert_eq!(count, 1);
-        assert!(upper >= exact && upper <= exact * 1.01, "{upper} for {exact}");
     }
 }

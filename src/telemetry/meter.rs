@@ -1,16 +1,22 @@
 //! What is counted of one lane.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::clock::Clock;
 use super::histogram::Durations;
+use super::tally::Tally;
 
 /// A number that one thread changes and any may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Nothing so far.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds; to be called by the counter's thread alone.
     #[inline]
     pub fn add(&self, amount: u64) {
@@ -34,6 +40,19 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds one when what it counts is written: who reads it with [`Counter::complete`] then reads
+    /// that as well.
+    #[inline]
+    pub fn add_complete(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Release);
+    }
+
+    /// As it stands, to be read before what it counts.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -115,8 +134,8 @@ pub struct LaneMeter {
     route: AtomicU32,
     request: Counter,
     /// In nanoseconds: timers are set in seconds.
-    timer_lag: Mutex<Durations>,
-    callback_lag: Mutex<Durations>,
+    timer_lag: Tally,
+    callback_lag: Tally,
 }
 
 impl LaneMeter {
@@ -156,8 +175,8 @@ impl LaneMeter {
             since: Counter::default(),
             route: AtomicU32::new(0),
             request: Counter::default(),
-            timer_lag: Mutex::default(),
-            callback_lag: Mutex::default(),
+            timer_lag: Tally::default(),
+            callback_lag: Tally::default(),
         }
     }
 
@@ -309,7 +328,7 @@ impl LaneMeter {
         let called = self.called.get();
         if called != 0 {
             self.called.set(0);
-            lock(&self.callback_lag).record(now.saturating_sub(called));
+            self.callback_lag.record(now.saturating_sub(called));
         }
     }
 
@@ -320,19 +339,19 @@ impl LaneMeter {
 
     /// A timer ran this many seconds late.
     pub fn timer_ran_late(&self, seconds: f64) {
-        lock(&self.timer_lag).record(nanoseconds(seconds));
+        self.timer_lag.record(nanoseconds(seconds));
     }
 
     /// How late timers ran, in nanoseconds.
     #[must_use]
     pub fn timer_lag(&self) -> Durations {
-        lock(&self.timer_lag).clone()
+        self.timer_lag.read()
     }
 
     /// How long the first callback of each turn had waited.
     #[must_use]
     pub fn callback_lag(&self) -> Durations {
-        lock(&self.callback_lag).clone()
+        self.callback_lag.read()
     }
 }
 
@@ -340,10 +359,6 @@ impl LaneMeter {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
 fn nanoseconds(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
-}
-
-fn lock(durations: &Mutex<Durations>) -> MutexGuard<'_, Durations> {
-    durations.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! every counter as it stands, of a lane that never sleeps or that hangs too; two counters that are
 //! read one after the other may be a few events apart.
 //!
-//! Durations are kept in histograms, each [`RouteMeter`]'s behind one lock that the lane takes once a
-//! request. Nobody else takes it but a reader that copies them, one route at a time.
+//! Durations are counted in the buckets of a histogram ([`tally`]), by the same rule: there is no
+//! lock. The histogram itself is made of them for who reads.
 //!
 //! # Time
 //!
@@ -23,6 +23,7 @@ mod registry;
 mod route;
 mod stages;
 mod steps;
+mod tally;
 mod timing;
 
 pub use clock::{Clock, Scale, Source};

@@ -1,12 +1,13 @@
 //! What is known of the requests that one route answered on one lane.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
 
 use super::histogram::Durations;
 use super::meter::Counter;
 use super::stages::{STAGES, Stages};
+use super::tally::Tally;
 
-/// The stages of all requests.
+/// The stages of all requests, as they are read.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTimes {
     /// In the order of [`Stage`](super::Stage).
@@ -34,42 +35,55 @@ impl RouteTimes {
     }
 }
 
+/// What the lane counts of a route that had a request.
+#[derive(Debug, Default)]
+struct Counted {
+    stages: [Tally; STAGES],
+    total: Tally,
+    statuses: [Counter; 5],
+    cancelled: Counter,
+    /// Counted last: a request that a reader sees here has all its times.
+    requests: Counter,
+}
+
 /// One route on one lane.
 #[derive(Debug, Default)]
 pub struct RouteMeter {
     /// Requests that have met the route and not ended.
     pub in_flight: Counter,
-    times: Mutex<RouteTimes>,
+    counted: OnceLock<Box<Counted>>,
 }
 
 impl RouteMeter {
-    fn times(&self) -> MutexGuard<'_, RouteTimes> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A request has ended, with this status or without an answer.
+    /// A request has ended, with this status or without an answer; to be called by the lane's
+    /// thread alone.
     pub fn record(&self, stages: &Stages, status: Option<u16>) {
-        let mut times = self.times();
-        times.requests += 1;
-        match status.map(|status| usize::from(status / 100).wrapping_sub(1)) {
-            Some(class) if class < times.statuses.len() => times.statuses[class] += 1,
-            _ => times.cancelled += 1,
-        }
+        let counted = self.counted.get_or_init(Box::default);
+        let class = status.map(|status| usize::from(status / 100).wrapping_sub(1));
+        class.and_then(|class| counted.statuses.get(class)).unwrap_or(&counted.cancelled).add(1);
         let mut total = None;
         stages.each(|at, ticks| {
-            times.stages[at].record(ticks);
+            counted.stages[at].record(ticks);
             *total.get_or_insert(0) += ticks;
         });
         if let Some(total) = total {
-            times.total.record(total);
+            counted.total.record(total);
         }
+        counted.requests.add_complete();
     }
 
     /// A copy; `None` if there was no request.
     #[must_use]
     pub fn read(&self) -> Option<RouteTimes> {
-        let times = self.times();
-        (times.requests > 0).then(|| times.clone())
+        let counted = self.counted.get()?;
+        let requests = counted.requests.complete();
+        (requests > 0).then(|| RouteTimes {
+            requests,
+            stages: counted.stages.each_ref().map(Tally::read),
+            total: counted.total.read(),
+            statuses: counted.statuses.each_ref().map(Counter::get),
+            cancelled: counted.cancelled.get(),
+        })
     }
 }
 

@@ -5,9 +5,10 @@
 //! letting go; so no other context has that address meanwhile.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::meter::LaneMeter;
 use super::timing::Timing;
@@ -20,7 +21,7 @@ struct Suspended {
 /// The suspended requests of one lane.
 #[derive(Default)]
 pub struct Steps {
-    suspended: RefCell<HashMap<usize, Suspended>>,
+    suspended: RefCell<FxHashMap<usize, Suspended>>,
     meter: RefCell<Option<Arc<LaneMeter>>>,
     /// So that loops without requests pay for a look at one number.
     count: Cell<usize>,
