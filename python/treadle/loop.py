@@ -181,7 +181,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         finally:
             self._current_handle = None
             # The traceback of what was raised inside refers to this frame.
-            del handle
+            del handle, callback, args
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""

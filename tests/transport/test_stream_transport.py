@@ -448,12 +448,9 @@ def test_debug_mode_finds_a_protocol_that_holds_the_loop_up(
         await protocol.lost
 
     run(main, debug=True)
-    slow = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
-    assert len(slow) == 1
-    assert re.fullmatch(
-        r"Executing callbacks of <.*Recorder.*> on <SocketTransport.*> took 0\.\d{3} seconds",
-        slow[0],
-    )
+    said = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    pattern = r"Executing callbacks of <.*Recorder.*> on <SocketTransport.*> took 0\.\d{3} seconds"
+    assert any(re.fullmatch(pattern, line) for line in said), said
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
