@@ -17,9 +17,9 @@ from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from treadle._treadle import Handle, LoopCore, Outbox
 from treadle._treadle import Lane as NativeLane
-from treadle._treadle import LoopCore, Outbox
-from treadle.transports import make_socket_transport, make_tls_transport
+from treadle.transports import SocketTransport, make_socket_transport, make_tls_transport
 
 
 class _Watched:
@@ -51,17 +51,20 @@ class _Watched:
 class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on a lane.
 
-    It runs on one thread at a time, any thread; open connections stay with the thread that made
-    them. `lane` is the native lane to run on; without one the loop has a lane of its own.
+    It runs on one thread at a time, any thread; but open connections and suspended Rust futures
+    stay with their thread, so that a loop which has some refuses to run on another. `lane` is the
+    native lane to run on; without one the loop has a lane of its own.
     """
 
     def __init__(self, lane: NativeLane | None = None) -> None:
         self._lane = NativeLane(0) if lane is None else lane
         SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
         self._outbox = Outbox()
+        self._ran_on: threading.Thread | None = None
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""
+        self._refuse_to_move()
         on_main = threading.current_thread() is threading.main_thread()
         with _Running(self), _Signals(self) if on_main else nullcontext():
             self._note_running(True)
@@ -70,6 +73,22 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             finally:
                 self._note_running(False)
                 self._outbox.flush()
+
+    def _refuse_to_move(self) -> None:
+        """Raises RuntimeError when connections are open on another thread, where the loop ran."""
+        here = threading.current_thread()
+        if self._ran_on is here or self.is_running():
+            return
+        open_there = sum(
+            isinstance(known, SocketTransport) and known._sock is not None and known._is_elsewhere()
+            for known in list(self._transports.values())  # type: ignore[attr-defined]
+        )
+        if open_there:
+            raise RuntimeError(
+                f"{open_there} connection(s) are open on another thread, where the event loop ran: "
+                f"it cannot run on thread {here.name} before they are closed"
+            )
+        self._ran_on = here
 
     def close(self) -> None:
         """Closes the loop, then drops what Tokio still runs on the lane."""
@@ -98,8 +117,8 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     def _create_future_elsewhere(self) -> asyncio.Future[Any]:
         return SelectorEventLoop.create_future(self)
 
-    def _create_task_checked(self, coro: Any, **keywords: Any) -> asyncio.Task[Any]:
-        task = SelectorEventLoop.create_task(self, coro, **keywords)
+    def _create_task_checked(self, *args: Any, **keywords: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = SelectorEventLoop.create_task(self, *args, **keywords)
         _forget_own_frames(task)
         return task
 
@@ -143,19 +162,26 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         if handle._cancelled:
             return
         self._current_handle = handle
+        # Cancelled by its own callback, as a reader that takes itself away, a handle of asyncio's
+        # knows in debug mode what it was; a native one does not.
+        callback, args = handle._callback, handle._args
         started = self.time()
         try:
             handle._run()
             took = self.time() - started
             if self.get_debug() and took >= self.slow_callback_duration:
-                described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                if handle._callback is None and isinstance(handle, Handle):
+                    source = format_helpers._format_callback_source(callback, args)
+                    described: str = f"<Handle cancelled {source}>"
+                else:
+                    described = base_events._format_handle(handle)  # type: ignore[attr-defined]
                 base_events.logger.warning(  # type: ignore[attr-defined]
                     "Executing %s took %.3f seconds", described, took
                 )
         finally:
             self._current_handle = None
             # The traceback of what was raised inside refers to this frame.
-            del handle
+            del handle, callback, args
 
     def _report_callback_error(self, handle: Any, error: BaseException) -> None:
         """What `Handle._run` does with an exception."""
@@ -179,7 +205,13 @@ def _forget_own_frames(made: Any) -> None:
 
 
 def new_event_loop() -> EventLoop:
-    """A new event loop, for wherever asyncio takes a `loop_factory`."""
+    """A new event loop, for wherever asyncio takes a `loop_factory`.
+
+    Tokio cannot start anew in a child process that was forked inside a running loop: there it is
+    asyncio's own loop.
+    """
+    if events._get_running_loop() is None and not NativeLane.can_run_here():
+        return SelectorEventLoop()  # type: ignore[return-value]
     return EventLoop()
 
 

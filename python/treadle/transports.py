@@ -170,6 +170,12 @@ class SocketTransport(TransportCore):
     def _log(self, line: str) -> None:
         logger.debug(line, self)
 
+    def _warn_if_slow(self, loop: Any, protocol: Any, took: float) -> None:
+        if took >= loop.slow_callback_duration:
+            logger.warning(
+                "Executing callbacks of %r on %r took %.3f seconds", protocol, self, took
+            )
+
     def _warn_lost(self) -> None:
         logger.warning("socket.send() raised exception.")
 

@@ -82,6 +82,10 @@ struct Wait {
 /// Cancelling the Task drops the future. A panic becomes a `RuntimeError`; errors are raised where
 /// the awaitable is awaited.
 ///
+/// A Task made of the awaitable itself has no Python frame. CPython 3.14's `asyncio ps` reads one all
+/// the same, from memory, and fails for that process: await it in an `async def`, or use
+/// [`spawn`](super::spawn).
+///
 /// On a lane, Tokio's own futures (timers, sockets) find the lane's reactor. On any other event
 /// loop the future brings its own.
 ///

@@ -304,14 +304,20 @@ impl Home {
     }
 
     /// The same for a loop of another make, called by it.
-    pub(super) fn deliver_foreign(py: Python<'_>, mailbox: &Arc<Mailbox>) {
+    ///
+    /// # Errors
+    /// `RuntimeError` when the loop runs on another thread than when it met the bridge.
+    pub(super) fn deliver_foreign(py: Python<'_>, mailbox: &Arc<Mailbox>) -> PyResult<()> {
         let home = FOREIGN.with_borrow(|homes| {
             homes.iter().find(|home| Arc::ptr_eq(&home.mailbox, mailbox)).cloned()
         });
         let letters = mailbox.take();
         match home {
-            Some(home) => home.read(py, letters),
-            None => drop(letters),
+            Some(home) => {
+                home.read(py, letters);
+                Ok(())
+            }
+            None => mailbox.refuse_to_move(py),
         }
     }
 
@@ -382,8 +388,10 @@ impl Home {
 
     /// Keeps an awaitable that a coroutine is suspended on.
     pub(super) fn keep(&self, signal: &Arc<Signal>, awaitable: Py<RustAwaitable>) {
-        let place = self.waiting.borrow_mut().insert(Waiting { signal: signal.clone(), awaitable });
+        let mut waiting = self.waiting.borrow_mut();
+        let place = waiting.insert(Waiting { signal: signal.clone(), awaitable });
         signal.set_place(place);
+        self.mailbox.count_suspended(waiting.len());
     }
 
     /// Forgets it.
@@ -394,7 +402,9 @@ impl Home {
             if !known.is_some_and(|known| Arc::ptr_eq(&known.signal, signal)) {
                 return;
             }
-            waiting.try_remove(signal.place())
+            let forgotten = waiting.try_remove(signal.place());
+            self.mailbox.count_suspended(waiting.len());
+            forgotten
         };
         drop(waiting);
     }

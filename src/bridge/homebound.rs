@@ -39,9 +39,14 @@ impl<T: 'static> Homebound<T> {
 
     /// "`what` belongs to lane 0 (…) and cannot be used on lane 1 (…)".
     pub(super) fn misplaced(&self, py: Python<'_>, what: &str) -> PyErr {
-        let (home, here) = (self.mailbox.name(), Home::current_name(py));
-        PyRuntimeError::new_err(format!("{what} belongs to {home} and cannot be used on {here}"))
+        misplaced(&self.mailbox, py, what)
     }
+}
+
+/// That `what` belongs to the loop of `mailbox`, and where it is used instead.
+pub(super) fn misplaced(mailbox: &Mailbox, py: Python<'_>, what: &str) -> PyErr {
+    let (home, here) = (mailbox.name(), Home::current_name(py));
+    PyRuntimeError::new_err(format!("{what} belongs to {home} and cannot be used on {here}"))
 }
 
 impl<T: 'static> Drop for Homebound<T> {

@@ -16,14 +16,15 @@
 //! A loop that is not a lane (asyncio's own, uvloop) is woken by its `call_soon_threadsafe`, once a
 //! burst too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
 
-use super::home::Home;
+use super::home::{Home, thread_name};
 use super::signal::Signal;
 use crate::python::park::is_parked;
 
@@ -50,6 +51,8 @@ pub struct Mailbox {
     asleep: AtomicBool,
     /// There may be letters, or something else that the turn must look at.
     mail: AtomicBool,
+    /// How many Rust futures coroutines are suspended on; counted by the loop's thread.
+    suspended: AtomicUsize,
     /// A loop that is not ours.
     foreign: Option<Py<PyAny>>,
 }
@@ -81,6 +84,7 @@ impl Mailbox {
             shared: Mutex::default(),
             asleep: AtomicBool::new(true),
             mail: AtomicBool::new(false),
+            suspended: AtomicUsize::new(0),
             foreign,
         })
     }
@@ -98,6 +102,32 @@ impl Mailbox {
 
     pub(super) fn set_thread(&self, name: String) {
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    pub(super) fn count_suspended(&self, count: usize) {
+        self.suspended.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether coroutines are suspended on Rust futures.
+    pub fn has_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed) > 0
+    }
+
+    /// That the loop cannot run on the calling thread: what Rust futures did on the one it ran on
+    /// before cannot go on here.
+    ///
+    /// # Errors
+    /// `RuntimeError` when there are such futures; it names both threads.
+    pub fn refuse_to_move(&self, py: Python<'_>) -> PyResult<()> {
+        match self.suspended.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            count => Err(PyRuntimeError::new_err(format!(
+                "{count} Rust future(s) are suspended on {}, where the event loop ran: it cannot run \
+                 on thread {} before they are done",
+                self.name(),
+                thread_name(py)?
+            ))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -204,7 +234,7 @@ impl Mailbox {
             let Some(event_loop) = &self.foreign else { return };
             let mailbox = self.clone();
             let look = PyCFunction::new_closure(py, None, None, move |args, _| {
-                Home::deliver_foreign(args.py(), &mailbox);
+                Home::deliver_foreign(args.py(), &mailbox)
             });
             let told = look.and_then(|look| {
                 let call = pyo3::intern!(py, "call_soon_threadsafe");

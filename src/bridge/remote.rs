@@ -25,6 +25,7 @@ use pyo3::prelude::*;
 use super::completion::{Completion, Next};
 use super::future::cancel;
 use super::home::{Home, after_python};
+use super::homebound::misplaced;
 use super::mailbox::{Letter, Mailbox};
 use super::start::start;
 use crate::python::context;
@@ -48,6 +49,12 @@ impl LaneHandle {
     /// `RuntimeError` when none runs.
     pub fn current(py: Python<'_>) -> PyResult<Self> {
         Ok(Self { mailbox: Home::current(py)?.mailbox().clone() })
+    }
+
+    /// The `RuntimeError` for something of this loop that is used on the calling thread.
+    #[must_use]
+    pub fn misplaced(&self, py: Python<'_>, what: &str) -> PyErr {
+        misplaced(&self.mailbox, py, what)
     }
 
     /// Runs the awaitable that `make` gives, called on the loop's thread, and resolves to its

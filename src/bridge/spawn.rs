@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::awaitable::into_awaitable;
 use super::home::{Home, after_python};
+use super::start::helper;
 
 /// Starts `future` in a Task of the loop that runs on the calling thread, and gives the Task.
 ///
@@ -20,12 +21,13 @@ pub fn spawn(
     future: impl Future<Output = PyResult<Py<PyAny>>> + 'static,
 ) -> PyResult<Bound<'_, PyAny>> {
     let home = Home::current(py)?;
-    let awaitable = into_awaitable(py, future)?;
+    // A Task is expected to run a coroutine of Python's: `asyncio ps` reads its frame in memory.
+    let coroutine = helper(py, "wait")?.call1((into_awaitable(py, future)?,))?;
     let task = home
         .live()?
         .event_loop()
         .bind(py)
-        .call_method1(pyo3::intern!(py, "create_task"), (awaitable,));
+        .call_method1(pyo3::intern!(py, "create_task"), (coroutine,));
     after_python(py);
     task
 }

@@ -31,6 +31,7 @@ use super::turn_end::{TurnEnd, TurnEndSlot};
 use crate::python::call::call_no_args;
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
+use crate::python::socket::os_error;
 
 /// No thread has this identity.
 const NOWHERE: usize = 0;
@@ -63,7 +64,7 @@ pub(super) fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>
 
 impl LoopCore {
     /// Whether callbacks are to be run one by one, timed and checked.
-    pub(super) fn is_debugging(&self) -> bool {
+    pub fn is_debugging(&self) -> bool {
         self.debug.load(Ordering::Relaxed)
     }
 
@@ -115,20 +116,25 @@ impl LoopCore {
         let args = Args::Many(args.unbind());
         let handle = Handle::new(slf, callback, args, context::copy_current(py)?);
         let handle = Py::new(py, handle)?;
-        if let Some(before) = core.descriptors.add(fd, direction, handle.clone_ref(py))? {
+        let before = core.descriptors.add(fd, direction, handle.clone_ref(py));
+        if let Some(before) = before.map_err(|error| os_error(py, error))? {
             before.get().take();
         }
         Ok(handle)
     }
 
     fn unwatch(&self, descriptor: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
-        // A socket that was closed has the number -1: it is not watched.
+        // -1 is a socket that was closed, as the loop's own is when both are collected: it is not
+        // watched.
         if self.closed.load(Ordering::Relaxed)
             || descriptor.extract::<RawFd>().is_ok_and(|fd| fd < 0)
         {
             return Ok(false);
         }
-        let before = self.descriptors.remove(number_of(descriptor)?, direction)?;
+        let before = self
+            .descriptors
+            .remove(number_of(descriptor)?, direction)
+            .map_err(|error| os_error(descriptor.py(), error))?;
         Ok(before.is_some_and(|before| {
             before.get().take();
             true
@@ -139,7 +145,7 @@ impl LoopCore {
 /// The number of a descriptor, or of an object that has one.
 fn number_of(descriptor: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let fd = if descriptor.is_instance_of::<PyInt>() {
-        descriptor.extract::<RawFd>().unwrap_or(-1)
+        descriptor.extract::<RawFd>()?
     } else {
         let invalid = |_| match descriptor.repr() {
             Ok(repr) => PyValueError::new_err(format!("Invalid file object: {repr}")),

@@ -27,8 +27,9 @@
 //! A `Lane` can be made and held anywhere. The runtime is made by the thread that runs the loop and
 //! can be reached and dropped only there ([`LaneBound`]). Other threads hold only what wakes the
 //! turn ([`Mailbox`], [`ready`]). A loop that moves to another thread between two runs gets a new
-//! runtime there; on the main thread the runtime is kept for the next run, elsewhere it ends with
-//! the run unless connections are left in it.
+//! runtime there; it refuses to run there for as long as open connections or suspended Rust futures
+//! are left behind, which cannot move. On the main thread the runtime is kept for the next run,
+//! elsewhere it ends with the run unless something is left in it that goes on in the next.
 //!
 //! # The end of a lane
 //!
@@ -41,6 +42,7 @@ mod alarm;
 mod bare;
 mod descriptors;
 mod handle;
+mod interrupts;
 mod loop_core;
 mod ready;
 mod scheduling;
@@ -69,6 +71,8 @@ pub use loop_core::LoopCore;
 pub use scheduling::add_scheduling;
 pub use turn_end::TurnEnd;
 
+use interrupts::Interrupts;
+
 /// A thread's Tokio runtime, driven by the Python loop that owns it.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
@@ -87,6 +91,7 @@ struct Local {
     runtime: RefCell<Option<LocalRuntime>>,
     /// Set while the loop runs.
     core: RefCell<Option<Rc<LaneCore>>>,
+    interrupts: Arc<Interrupts>,
     process: u32,
 }
 
@@ -94,6 +99,8 @@ impl Local {
     fn new(mailbox: &Arc<Mailbox>, meter: &Arc<LaneMeter>) -> PyResult<Self> {
         let (going, coming) = (mailbox.clone(), mailbox.clone());
         let (leaving, returning) = (meter.clone(), meter.clone());
+        let interrupts = Arc::<Interrupts>::default();
+        let interrupted = interrupts.clone();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || {
@@ -107,11 +114,13 @@ impl Local {
                 on_unpark();
                 returning.attached();
                 coming.after_sleep();
+                interrupted.wake();
             })
             .build_local(LocalOptions::default())?;
         Ok(Self {
             runtime: RefCell::new(Some(runtime)),
             core: RefCell::new(None),
+            interrupts,
             process: std::process::id(),
         })
     }
@@ -140,6 +149,7 @@ pub struct LaneCore {
     pub running: Cell<usize>,
     /// What is counted of the lane.
     pub meter: Arc<LaneMeter>,
+    interrupts: Arc<Interrupts>,
 }
 
 impl LaneCore {
@@ -168,14 +178,20 @@ impl Lane {
     }
 
     /// The calling thread's home; made here if the loop ran on another thread before.
-    fn home_here(&self) -> Rc<Home> {
+    ///
+    /// # Errors
+    /// `RuntimeError` when something is left there that cannot move.
+    fn home_here(&self, py: Python<'_>) -> PyResult<Rc<Home>> {
         let mut slot = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(home) = slot.as_ref().and_then(|home| home.get()) {
-            return home.clone();
+        if let Some(former) = slot.as_ref() {
+            if let Some(home) = former.get() {
+                return Ok(home.clone());
+            }
+            self.mailbox.refuse_to_move(py)?;
         }
         let home = Home::new(self.mailbox.clone());
         *slot = Some(Arc::new(LaneBound::new(home.clone())));
-        home
+        Ok(home)
     }
 
     /// The lane as other threads reach it.
@@ -226,17 +242,32 @@ impl Lane {
         self.index
     }
 
+    /// Whether a lane can run on the calling thread: not while another runs there. A process that
+    /// was forked out of such a run remains inside it.
+    #[staticmethod]
+    fn can_run_here() -> bool {
+        tokio::runtime::Handle::try_current().is_err()
+    }
+
     /// Runs the loop on this lane until it is stopped.
     ///
-    /// `keep` has the runtime kept for the next run; otherwise only what is left in it keeps it.
-    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, keep: bool) -> PyResult<()> {
+    /// On the main thread signal handlers run, and the runtime is kept for the next run; on others
+    /// only what is left in it keeps it.
+    fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, on_main: bool) -> PyResult<()> {
+        if !Self::can_run_here() {
+            return Err(PyRuntimeError::new_err(format!(
+                "lane {} cannot run inside the run of another lane, nor in a process that was \
+                 forked there",
+                self.index
+            )));
+        }
+        let home = self.home_here(py)?;
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
         let call_soon = scheduling::call_soon_of(event_loop)?;
         let tasks = TaskFactory::new(event_loop, call_soon, Some(self.meter.clone()))?;
         let tasks = Rc::new(tasks);
-        let home = self.home_here();
         let _at_home = home.enter(py, tasks.clone())?;
         let core = Rc::new(LaneCore {
             index: self.index,
@@ -244,7 +275,9 @@ impl Lane {
             home,
             running: Cell::new(0),
             meter: self.meter.clone(),
+            interrupts: local.interrupts.clone(),
         });
+        local.interrupts.listen(on_main);
         self.meter.arrives(get_ident(py)?);
         local.core.replace(Some(core.clone()));
         let outcome = match &*runtime {
@@ -257,9 +290,11 @@ impl Lane {
         self.meter.goes();
         handle::forget_spares();
         local.core.replace(None);
-        let is_empty = runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
+        // A suspended Rust future may wait for the runtime's timers or sockets.
+        let is_empty = !self.mailbox.has_suspended()
+            && runtime.as_ref().is_none_or(|r| r.metrics().num_alive_tasks() == 0);
         drop(runtime);
-        if !keep && is_empty {
+        if !on_main && is_empty {
             self.close_runtime()?;
         }
         outcome

@@ -78,6 +78,7 @@ impl LoopDriver {
         self.alarm.poll(cx)?;
         if self.fd_pending {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
+            self.core.interrupts.check(py)?;
         }
         let due = core.timers.take_due(py, |late| meter.timer_ran_late(late));
         if !due.is_empty() {
@@ -132,6 +133,10 @@ fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry, steps: &Steps) -> P
     match entry {
         Entry::Once(handle) => Handle::run_queued(py, handle, steps),
         Entry::Remote(handle) => RemoteHandle::run_queued(handle.bind(py)),
+        // In debug mode it is timed: a watched descriptor's, or one that was made before.
+        Entry::Native(handle) if event_loop.get().is_debugging() => {
+            event_loop.call_method1(intern!(py, "_run_handle"), (handle,)).map(drop)
+        }
         Entry::Native(handle) => Handle::_run(handle.bind(py)),
         Entry::Foreign(handle) => {
             event_loop.call_method1(intern!(py, "_run_handle"), (handle,)).map(drop)

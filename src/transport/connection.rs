@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use pyo3::prelude::*;
 use tokio::io::Interest;
 
-use super::core::TransportCore;
+use super::core::{TransportCore, timed};
 use super::receive::receive;
 use super::state::State;
 use crate::bridge::after_python;
@@ -54,7 +54,9 @@ impl Future for Connection {
                 return Poll::Ready(());
             };
             set_waker(state, cx);
-            let outcome = context::run(state.context.bind(py), || drive(&held, state, cx));
+            let outcome = timed(&held, state, || {
+                context::run(state.context.bind(py), || drive(&held, state, cx))
+            });
             state.receiving.set(false);
             TransportCore::raise_soon(&held, outcome);
             after_python(py);

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::time::Instant;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -14,7 +15,7 @@ use super::connection;
 use super::outbox::Outbox;
 use super::receive::Kind;
 use super::state::State;
-use crate::lane::LoopCore;
+use crate::lane::{LaneHandle, LoopCore};
 use crate::python::context;
 use crate::python::lane_bound::LaneBound;
 use crate::python::socket::{SocketFd, os_error};
@@ -26,15 +27,18 @@ use crate::python::socket::{SocketFd, os_error};
 #[pyclass(subclass, frozen, weakref, module = "treadle._treadle")]
 pub struct TransportCore {
     state: LaneBound<State>,
+    /// The lane it belongs to, if it was made while that ran.
+    lane: Option<LaneHandle>,
 }
 
 impl TransportCore {
     /// # Errors
     /// On another thread than the loop's.
     pub(super) fn state(&self) -> PyResult<&State> {
-        self.state
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("this transport belongs to another thread"))
+        self.state.get().ok_or_else(|| match &self.lane {
+            Some(lane) => Python::attach(|py| lane.misplaced(py, "this transport")),
+            None => PyRuntimeError::new_err("this transport belongs to another thread"),
+        })
     }
 
     /// Calls `connection_lost` in the next turn.
@@ -65,6 +69,29 @@ impl TransportCore {
     }
 }
 
+/// Does something that calls the protocol. In debug mode a loop that is held up by it is told so.
+///
+/// # Errors
+/// Those of `body`.
+pub(super) fn timed(
+    slf: &Bound<'_, TransportCore>,
+    state: &State,
+    body: impl FnOnce() -> PyResult<()>,
+) -> PyResult<()> {
+    let py = slf.py();
+    if !state.is_debugging(py) {
+        return body();
+    }
+    // Both may be gone afterwards.
+    let (event_loop, protocol) = (state.event_loop(py), state.protocol(py));
+    let started = Instant::now();
+    let outcome = body();
+    let took = started.elapsed().as_secs_f64();
+    let warned =
+        slf.call_method1(intern!(py, "_warn_if_slow"), (event_loop, protocol, took)).map(drop);
+    outcome.and(warned)
+}
+
 /// Whether an exception out of a callback ends the loop rather than the connection.
 pub(super) fn ends_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
@@ -87,7 +114,7 @@ impl TransportCore {
         let socket = SocketFd::borrow(fd).map_err(|error| os_error(py, error))?;
         let context = context::copy_current(py)?.unbind();
         let state = State::new(socket, waiting, context, event_loop.clone().unbind());
-        Ok(Self { state: LaneBound::new(state) })
+        Ok(Self { state: LaneBound::new(state), lane: LaneHandle::current(py).ok() })
     }
 
     /// Enters the reactor; from here on the protocol is called. A callback of the loop's.
@@ -196,6 +223,11 @@ impl TransportCore {
     /// is what finalizers ask there before they would close it.
     fn is_closing(&self) -> bool {
         self.state.get().is_none_or(|state| state.closing.get())
+    }
+
+    /// Whether another thread than this one made it, and is the only one that can use it.
+    fn _is_elsewhere(&self) -> bool {
+        self.state.get().is_none()
     }
 
     /// Whether the protocol is given what arrives.
@@ -318,7 +350,7 @@ impl TransportCore {
 /// Writes a line to asyncio's log in debug mode.
 pub(super) fn note(slf: &Bound<'_, TransportCore>, state: &State, line: &str) -> PyResult<()> {
     let py = slf.py();
-    if state.is_debugging(py)? {
+    if state.is_debugging(py) {
         slf.call_method1(intern!(py, "_log"), (line,))?;
     }
     Ok(())

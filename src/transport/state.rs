@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
-use pyo3::intern;
 use pyo3::prelude::*;
 use tokio::io::unix::AsyncFd;
 
@@ -12,6 +11,7 @@ use super::connection::Holder;
 use super::outbox::Waiting;
 use super::outgoing::Outgoing;
 use super::receive::Kind;
+use crate::lane::LoopCore;
 use crate::python::socket::SocketFd;
 
 /// asyncio's default water marks, in bytes.
@@ -115,10 +115,9 @@ impl State {
     }
 
     /// Whether asyncio's debug mode is on.
-    pub(super) fn is_debugging(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.event_loop(py) {
-            Some(event_loop) => event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy(),
-            None => Ok(false),
-        }
+    pub(super) fn is_debugging(&self, py: Python<'_>) -> bool {
+        self.event_loop.borrow().as_ref().is_some_and(|event_loop| {
+            event_loop.bind(py).cast::<LoopCore>().is_ok_and(|core| core.get().is_debugging())
+        })
     }
 }

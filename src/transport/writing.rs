@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use super::core::{TransportCore, ends_loop};
+use super::core::{TransportCore, ends_loop, timed};
 use super::state::State;
 use crate::lane::LoopCore;
 use crate::python::context;
@@ -136,7 +136,9 @@ impl TransportCore {
             return;
         };
         state.gathered.set(false);
-        let sent = context::run(state.context.bind(slf.py()), || Self::send_now(slf, state));
+        let sent = timed(slf, state, || {
+            context::run(state.context.bind(slf.py()), || Self::send_now(slf, state))
+        });
         Self::raise_soon(slf, sent);
     }
 

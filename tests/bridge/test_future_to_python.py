@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import re
+import sys
 import threading
 import time
 import traceback
@@ -13,6 +15,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.peek import look_from_outside
+
+from profiling.extensions import build
+from profiling.paths import ROOT
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -345,6 +351,41 @@ def test_spawned_futures_are_tasks(probe: ModuleType, run: Run) -> None:
     run(main())
 
 
+WATCHED = """
+import sys
+sys.path.insert(0, {root!r})
+from profiling.extensions import load_library
+probe = load_library("probe", {library!r})
+import asyncio, treadle
+
+async def awaits(future):
+    await future
+
+async def main():
+    future, gate = probe.gated()
+    waiting = asyncio.create_task(awaits(future), name="awaits")
+    spawned, another = probe.spawned()
+    spawned.set_name("spawned")
+    await asyncio.sleep(0.001)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    gate.open(1)
+    another.open(1)
+    await asyncio.wait([waiting, spawned])
+
+treadle.run(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="new in CPython 3.14")
+def test_asyncio_ps_reads_tasks_that_wait_for_rust(probe: ModuleType) -> None:
+    script = WATCHED.format(root=str(ROOT), library=str(build("probe")))
+    (listed,) = look_from_outside([sys.executable, "-c", script], "ps")
+    assert re.search(r"awaits +awaits ", listed)
+    assert re.search(r"spawned +wait ", listed)
+
+
 def test_no_loop_is_an_error(probe: ModuleType) -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         probe.ready(1)
@@ -381,6 +422,64 @@ def test_another_loop_is_refused_by_name(
     assert type(error) is RuntimeError
     assert "belongs to" in str(error)
     home.close()
+
+
+def test_a_loop_that_moves_to_another_thread_says_what_cannot_move(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """On a lane of the same library it refuses to run; any other loop reports it at the wake-up."""
+    loop = factory()
+    reports: list[str] = []
+
+    async def suspend() -> tuple[asyncio.Task[Any], Any]:
+        awaitable, gate = probe.gated()
+        task = asyncio.ensure_future(awaitable)
+        await turns()
+        return task, gate
+
+    def on_another_thread(use: Callable[[], object]) -> None:
+        def thread() -> None:
+            try:
+                use()
+            except RuntimeError as error:
+                reports.append(str(error))
+
+        other = threading.Thread(target=thread, name="the-other")
+        other.start()
+        other.join()
+
+    async def complete() -> None:
+        reported = asyncio.Event()
+
+        def report(_: object, context: dict[str, Any]) -> None:
+            reports.append(str(context["exception"]))
+            reported.set()
+
+        loop.set_exception_handler(report)
+        gate.open(1)
+        await reported.wait()
+
+    task, gate = loop.run_until_complete(suspend())
+    running = complete()
+    on_another_thread(lambda: loop.run_until_complete(running))
+    (said,) = reports
+    for part in (
+        "1 Rust future(s) are suspended on",
+        "MainThread",
+        "cannot run on thread the-other",
+    ):
+        assert part in said
+    # On its own thread all goes on, and then it may move.
+    if "on lane" in said:
+        gate.open(1)
+    else:
+        task.cancel()  # the wake-up came to nothing
+    left = asyncio.all_tasks(loop) | {task}
+    loop.run_until_complete(asyncio.wait(left, timeout=10))
+    assert task.cancelled() or task.result() == 1
+    on_another_thread(lambda: loop.run_until_complete(turns()))
+    assert reports == [said]
+    loop.close()
 
 
 def test_context_variables_are_those_of_the_awaiting_task(probe: ModuleType, run: Run) -> None:

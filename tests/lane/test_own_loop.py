@@ -40,6 +40,56 @@ def test_a_loop_may_move_to_another_thread_between_two_runs(on_thread: OwnThread
     assert len(ran_on) == 5
 
 
+def test_a_loop_with_connections_open_refuses_to_move(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+
+    async def connect() -> list[asyncio.StreamWriter]:
+        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        server = await asyncio.start_server(lambda _, w: connected.put_nowait(w), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        server.close()
+        return [writer, await connected.get()]
+
+    async def disconnect() -> None:
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+    try:
+        writers = loop.run_until_complete(connect())
+        with pytest.raises(RuntimeError, match=r"2 connection\(s\) are open on another thread"):
+            on_thread(loop.run_forever)
+        loop.run_until_complete(disconnect())
+        assert on_thread(lambda: loop.run_until_complete(asyncio.sleep(0, 5))) == 5
+    finally:
+        loop.close()
+
+
+def test_a_server_goes_on_when_its_loop_moves(on_thread: OwnThread) -> None:
+    loop = EventLoop()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(threading.current_thread().name.encode())
+        writer.close()
+
+    async def ask() -> str:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        answered = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answered.decode()
+
+    try:
+        server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0))
+        here = threading.current_thread().name
+        assert here not in on_thread(lambda: loop.run_until_complete(ask()))
+        assert loop.run_until_complete(ask()) == here
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+    finally:
+        loop.close()
+
+
 def test_a_loop_runs_on_one_thread_at_a_time(on_thread: OwnThread) -> None:
     loop = EventLoop()
 

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -213,6 +220,93 @@ def test_debug_mode_finds_slow_callbacks_and_wrong_threads(
 
     assert "Non-thread-safe operation" in on_thread(thread)
     assert "Executing" in caplog.text
+
+
+def test_debug_mode_finds_a_slow_reader_that_takes_itself_away(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0.01
+        called = loop.create_future()
+
+        def slow_reader(end: socket.socket) -> None:
+            loop.remove_reader(end)
+            time.sleep(0.02)
+            called.set_result(None)
+
+        with pair() as (left, right):
+            loop.add_reader(left, slow_reader, left)
+            right.send(b"x")
+            await called
+
+    run(main)
+    assert re.search(r"Executing <Handle .*slow_reader.* took 0\.\d{3} seconds", caplog.text)
+
+
+class Late(Exception):
+    """Of a time limit."""
+
+
+def test_what_a_signal_handler_raises_comes_out_of_the_run(factory: LoopFactory) -> None:
+    def handler(*_: object) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    loop = factory()
+    reports: list[Any] = []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    waits = loop.create_future()
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(Late):
+            loop.run_until_complete(asyncio.wait_for(waits, 10))
+        # The loop is as it was.
+        assert loop.run_until_complete(asyncio.sleep(0.001, 5)) == 5
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task]))
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+        loop.close()
+    assert not reports
+
+
+def test_a_child_that_was_forked_inside_a_run_can_run_a_loop() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    refused = "cannot run inside the run of another lane, nor in a process that was forked there"
+    assert done.stderr == ""
+    assert done.stdout == f"lane 0 {refused}\n7\nthe parent goes on\n"
+
+
+FORKS = """
+import asyncio, os, sys, treadle
+
+async def main():
+    child = os.fork()
+    if child == 0:
+        loop = treadle.EventLoop()
+        try:
+            loop.run_forever()
+        except RuntimeError as error:
+            print(error)
+        loop.close()
+        print(treadle.run(asyncio.sleep(0.001, 7)), flush=True)
+        os._exit(0)
+    await asyncio.to_thread(os.waitpid, child, 0)
+    print("the parent goes on")
+
+treadle.run(main())
+"""
 
 
 def test_tasks_that_are_left_are_cancelled_by_the_runner(run: Run) -> None:

@@ -8,9 +8,11 @@ import contextvars
 import gc
 import logging
 import os
+import re
 import socket
 import struct
 import threading
+import time
 import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -422,6 +424,35 @@ def test_an_exception_of_the_protocol_ends_the_connection(method: str) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("method", ["data_received", "eof_received", "resume_writing"])
+def test_debug_mode_finds_a_protocol_that_holds_the_loop_up(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol, theirs = await connected(small=True)
+        usual = getattr(protocol, method)
+
+        def slow(*args: Any) -> Any:
+            time.sleep(0.03)
+            return usual(*args)
+
+        setattr(protocol, method, slow)
+        loop.slow_callback_duration = 0.02
+        caplog.clear()
+        transport.write(b"x" * MEGABYTE)
+        theirs.sendall(b"y")
+        await asyncio.gather(protocol.has(1), elsewhere(read, theirs, MEGABYTE))
+        await protocol.resumed.wait()
+        theirs.close()
+        await protocol.lost
+
+    run(main, debug=True)
+    said = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    pattern = r"Executing callbacks of <.*Recorder.*> on <SocketTransport.*> took 0\.\d{3} seconds"
+    assert any(re.fullmatch(pattern, line) for line in said), said
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_what_ends_the_program_comes_out_of_the_loop(error: type[BaseException]) -> None:
     loop = treadle.new_event_loop()
@@ -590,8 +621,9 @@ def test_a_transport_forgotten_on_another_thread_closes_its_socket() -> None:
 def test_another_thread_is_refused() -> None:
     async def main() -> None:
         transport, protocol, theirs = await connected()
-        with pytest.raises(RuntimeError, match="belongs to another thread"):
+        with pytest.raises(RuntimeError, match="this transport belongs to lane 0") as refused:
             await elsewhere(transport.write, b"x")
+        assert "(thread MainThread) and cannot be used on thread asyncio_0" in str(refused.value)
         assert await elsewhere(transport.is_closing)
         assert not transport.is_closing()
         transport.close()
