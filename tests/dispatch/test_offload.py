@@ -300,10 +300,11 @@ def test_a_handler_without_its_client_has_the_grace_too(raw: Connect, app: App) 
     ask(connection, "/block/a")
     room.wait()
     connection.reset()
+    meters = server.server.meters()
     stopped = threading.Thread(target=server.stop)
     stopped.start()
     # The connection is gone before the handler is let go: nothing but the handler is waited for.
-    while server._server is not None and any(m.read()["open"] for m in server.server.meters()):
+    while any(meter.read()["open"] for meter in meters):
         pass
     assert stopped.is_alive()
     room.release.set()
