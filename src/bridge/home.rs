@@ -23,10 +23,10 @@ use pyo3::types::{PyCFunction, PyTuple};
 use slab::Slab;
 
 use super::awaitable::RustAwaitable;
+use super::factory::TaskFactory;
 use super::mailbox::{Errand, Letter, Mailbox};
 use super::remote::Job;
 use super::signal::Signal;
-use super::task::TaskFactory;
 use crate::python::call::{call_one, vectorcall};
 use crate::python::context;
 use crate::telemetry::Steps;

@@ -49,6 +49,7 @@
 mod awaitable;
 mod completion;
 mod current;
+mod factory;
 mod future;
 mod home;
 mod homebound;
@@ -64,6 +65,7 @@ mod task;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use completion::{Completion, Next};
+pub use factory::TaskFactory;
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
 pub use home::{AtHome, Home, after_python, thread_name};
 pub use listener::{intercept, was_answered};
@@ -71,4 +73,4 @@ pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
-pub use task::{CallSoon, TaskFactory, Waiting};
+pub use task::{CallSoon, Waiting};

@@ -21,12 +21,11 @@
 //! # Who owns what
 //!
 //! [`Tasks`] belongs to one loop and its thread. It owns the idle Tasks, which are not
-//! registered with asyncio while they are idle. A Task owns its coroutine and its listener, the listener the
-//! completion.
+//! registered with asyncio while they are idle, and their listeners. A Task owns its coroutine and
+//! its listener, the listener the completion, until it is told.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -35,7 +34,6 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use super::completion::{Completion, Next};
 use super::current::{Asyncio, Current};
-use super::future::cancel;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
 use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
@@ -43,7 +41,6 @@ use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
 use crate::python::task_layout::{PlainTask, TaskLayout};
 use crate::python::unique::is_alone;
-use crate::telemetry::LaneMeter;
 
 /// How many Tasks wait to serve again.
 const MOST_IDLE: usize = 256;
@@ -51,11 +48,11 @@ const MOST_IDLE: usize = 256;
 /// The Task of a coroutine that suspended.
 pub struct Waiting {
     task: Py<PyAny>,
-    /// Makes the Task take a step; for [`TaskFactory::reuse`].
+    /// Makes the Task take a step; for [`Tasks::reuse`].
     step: Option<Py<PyAny>>,
     /// The address of its context.
     context: usize,
-    /// What tells the lane of its end; for [`TaskFactory::reuse`].
+    /// What tells the lane of its end; for [`Tasks::reuse`].
     listener: Option<Py<Listener>>,
 }
 
@@ -80,77 +77,9 @@ impl Waiting {
 /// does; false when that is to be done in Python.
 pub type CallSoon = Box<dyn for<'py> Fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<bool>>;
 
-/// Makes Tasks on one lane's loop.
-pub struct TaskFactory {
-    tasks: Rc<Tasks>,
-    meter: Option<Arc<LaneMeter>>,
-}
-
-impl TaskFactory {
-    /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted, and its loop
-    /// has a `call_soon` that is not called through Python.
-    ///
-    /// # Errors
-    /// When asyncio cannot be imported.
-    pub fn new(
-        event_loop: &Bound<'_, PyAny>,
-        call_soon: Option<CallSoon>,
-        meter: Option<Arc<LaneMeter>>,
-    ) -> PyResult<Self> {
-        Ok(Self { tasks: Rc::new(Tasks::new(event_loop, call_soon)?), meter })
-    }
-
-    /// The loop that the Tasks run on.
-    pub fn event_loop(&self) -> &Py<PyAny> {
-        &self.tasks.event_loop
-    }
-
-    /// Starts `coroutine` in a Task of its own and takes its first step. `None` when it ended in
-    /// it, and so did all that followed; otherwise it waits, in that Task.
-    ///
-    /// `first` is told of what ends in the first step, what `lasting` then gives of all the rest.
-    ///
-    /// # Errors
-    /// Nobody was told anything, and nothing runs: `RuntimeError` when the loop does not run on
-    /// this thread, `TypeError` when `coroutine` is none.
-    pub fn start(
-        &self,
-        py: Python<'_>,
-        coroutine: Py<PyAny>,
-        first: &dyn Completion,
-        lasting: impl FnOnce() -> Rc<dyn Completion>,
-    ) -> PyResult<Option<Waiting>> {
-        if let Some(meter) = &self.meter {
-            meter.tasks_started.add(1);
-        }
-        let begun = self.tasks.begin(py, coroutine.into_bound(py), None, first)?;
-        let Some(mut waiting) = begun else {
-            return Ok(None);
-        };
-        if let Some(meter) = &self.meter {
-            meter.tasks_suspended.add(1);
-        }
-        if let Err(error) = self.tasks.listen(py, &mut waiting, lasting()) {
-            // No memory for a listener: the Task goes, its outcome with it.
-            let task = waiting.task.bind(py);
-            error.write_unraisable(py, Some(task));
-            cancel(task);
-        }
-        Ok(Some(waiting))
-    }
-
-    /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
-    /// noticed it.
-    pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {
-        if let Err(error) = self.tasks.reuse(py, waiting) {
-            error.write_unraisable(py, None);
-        }
-    }
-}
-
 /// asyncio's functions, the class's layout and the idle Tasks of one loop.
 pub(super) struct Tasks {
-    event_loop: Py<PyAny>,
+    pub(super) event_loop: Py<PyAny>,
     call_soon: Option<CallSoon>,
     class: Py<PyType>,
     asyncio: Asyncio,
@@ -182,7 +111,10 @@ enum First<'py> {
 }
 
 impl Tasks {
-    fn new(event_loop: &Bound<'_, PyAny>, call_soon: Option<CallSoon>) -> PyResult<Self> {
+    pub(super) fn new(
+        event_loop: &Bound<'_, PyAny>,
+        call_soon: Option<CallSoon>,
+    ) -> PyResult<Self> {
         let py = event_loop.py();
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
@@ -233,7 +165,7 @@ impl Tasks {
     ///
     /// `inherited` is the context to run in, entered already; without, it is a copy of the current
     /// one.
-    fn begin<'py>(
+    pub(super) fn begin<'py>(
         &self,
         py: Python<'py>,
         coroutine: Bound<'py, PyAny>,
@@ -402,7 +334,7 @@ impl Tasks {
         self.idle.borrow_mut().pop()
     }
 
-    fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
+    pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
         let (Some(layout), Some(step)) = (self.layout.get().and_then(Option::as_ref), waiting.step)
         else {
             return Ok(());
@@ -471,7 +403,7 @@ impl Tasks {
     }
 
     /// Has `completion` told what becomes of the Task.
-    fn listen(
+    pub(super) fn listen(
         self: &Rc<Self>,
         py: Python<'_>,
         waiting: &mut Waiting,

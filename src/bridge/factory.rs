@@ -1,0 +1,79 @@
+//! What a lane starts its coroutines with.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::completion::Completion;
+use super::future::cancel;
+use super::task::{CallSoon, Tasks, Waiting};
+use crate::telemetry::LaneMeter;
+
+/// Makes Tasks on one lane's loop.
+pub struct TaskFactory {
+    tasks: Rc<Tasks>,
+    meter: Option<Arc<LaneMeter>>,
+}
+
+impl TaskFactory {
+    /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted, and its loop
+    /// has a `call_soon` that is not called through Python.
+    ///
+    /// # Errors
+    /// When asyncio cannot be imported.
+    pub fn new(
+        event_loop: &Bound<'_, PyAny>,
+        call_soon: Option<CallSoon>,
+        meter: Option<Arc<LaneMeter>>,
+    ) -> PyResult<Self> {
+        Ok(Self { tasks: Rc::new(Tasks::new(event_loop, call_soon)?), meter })
+    }
+
+    /// The loop that the Tasks run on.
+    pub fn event_loop(&self) -> &Py<PyAny> {
+        &self.tasks.event_loop
+    }
+
+    /// Starts `coroutine` in a Task of its own and takes its first step. `None` when it ended in
+    /// it, and so did all that followed; otherwise it waits, in that Task.
+    ///
+    /// `first` is told of what ends in the first step, what `lasting` then gives of all the rest.
+    ///
+    /// # Errors
+    /// Nobody was told anything, and nothing runs: `RuntimeError` when the loop does not run on
+    /// this thread, `TypeError` when `coroutine` is none.
+    pub fn start(
+        &self,
+        py: Python<'_>,
+        coroutine: Py<PyAny>,
+        first: &dyn Completion,
+        lasting: impl FnOnce() -> Rc<dyn Completion>,
+    ) -> PyResult<Option<Waiting>> {
+        if let Some(meter) = &self.meter {
+            meter.tasks_started.add(1);
+        }
+        let begun = self.tasks.begin(py, coroutine.into_bound(py), None, first)?;
+        let Some(mut waiting) = begun else {
+            return Ok(None);
+        };
+        if let Some(meter) = &self.meter {
+            meter.tasks_suspended.add(1);
+        }
+        if let Err(error) = self.tasks.listen(py, &mut waiting, lasting()) {
+            // No memory for a listener: the Task goes, its outcome with it.
+            let task = waiting.task().bind(py);
+            error.write_unraisable(py, Some(task));
+            cancel(task);
+        }
+        Ok(Some(waiting))
+    }
+
+    /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
+    /// noticed it.
+    pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {
+        if let Err(error) = self.tasks.reuse(py, waiting) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
