@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
@@ -105,6 +106,10 @@ def main() -> None:
         factory = treadle.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         json.dump(runner.run(_measure(extension, count)), sys.stdout)
+    # Without the interpreter's end: a thread of pyo3-async-runtimes may let go of an object at that
+    # moment, on asyncio's loop as on any, and then CPython 3.13 crashes.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import os
 import signal
 import socket
@@ -20,6 +21,10 @@ import pytest
 from support.loops import LoopFactory
 
 Loop = asyncio.AbstractEventLoop
+
+_RUN = inspect.getsource(asyncio.BaseEventLoop.run_forever)
+SPOILT_BY_A_SECOND_RUN = 0 <= _RUN.find("try:") < _RUN.find("_run_forever_setup")
+"""CPython 3.13.0's own loop forgets that it runs when a second run is refused."""
 
 
 async def value() -> int:
@@ -178,6 +183,13 @@ def test_a_run_that_is_stopped_too_soon(loop: Loop) -> None:
         loop.run_until_complete(future)
 
 
+@pytest.fixture
+def survives_a_second_run(loop: Loop) -> None:
+    if SPOILT_BY_A_SECOND_RUN and type(loop) is asyncio.SelectorEventLoop:
+        pytest.skip("asyncio's own loop forgets that it runs, on this interpreter")
+
+
+@pytest.mark.usefixtures("survives_a_second_run")
 def test_running_inside_a_run(loop: Loop, factory: LoopFactory) -> None:
     other = factory()
 
@@ -194,6 +206,7 @@ def test_running_inside_a_run(loop: Loop, factory: LoopFactory) -> None:
     other.close()
 
 
+@pytest.mark.usefixtures("survives_a_second_run")
 def test_another_thread(loop: Loop) -> None:
     said: list[str] = []
 

@@ -61,7 +61,8 @@ def test_a_sync_handler_pays_neither_coroutine_nor_task(measured: Budget) -> Non
 def test_what_is_paid_on_the_lane_is_the_difference_of_its_routes(measured: Budget) -> None:
     assert _ns(measured, "suspension", TREADLE) == 1200
     assert _ns(measured, "conversion across the bridge", TREADLE) == 450
-    whole = 500 - _ns(measured, "coroutine object", TREADLE)
+    # A busy machine may take longer to make a coroutine than the whole is said to have taken.
+    whole = max(0.0, 500 - _ns(measured, "coroutine object", TREADLE))
     assert _ns(measured, "Task", TREADLE) == pytest.approx(whole)
 
 
