@@ -201,6 +201,8 @@ class Screen(App[None]):
         self._show_stages()
 
     def _show(self, window: Window) -> None:
+        if not self.query("#server"):
+            return  # The screen is being taken down: its parts go before what reads for them.
         self.window = window
         self._show_server()
         _fill(
