@@ -198,12 +198,13 @@ def test_a_lane_that_sleeps_does_not_stand_still(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 def test_a_lane_under_full_load_does_not_stand_still(
     serve: Serve, raw: Connect, said: queue.Queue[str]
 ) -> None:
     limit = 0.25
     server = serve(app(), stall_warning=limit)
-    for _ in range(10):
+    for _ in range(60):
         longest = _longest_pause(raw(server), 4 * limit)
         if longest < limit / 2:
             break
@@ -211,7 +212,7 @@ def test_a_lane_under_full_load_does_not_stand_still(
         while not said.empty():
             said.get()
     else:
-        pytest.skip("the machine is too busy: answers came with pauses every time")
+        pytest.fail("answers came with pauses every time")
     assert said.empty(), said.get()
 
 
