@@ -362,10 +362,8 @@ impl Tasks {
     ) -> PyResult<()> {
         self.primed.get().prime(taken);
         let primed = self.primed.bind(py).clone().into_any();
-        let coroutine = layout.replace_coroutine(py, &worker.task, primed);
-        let stepped = call_no_args(worker.step.bind(py));
-        drop(layout.replace_coroutine(py, &worker.task, coroutine));
-        stepped.map(drop)
+        let step = || call_no_args(worker.step.bind(py)).map(drop);
+        layout.with_stand_in(py, &worker.task, primed, step)
     }
 
     /// `begin` with asyncio's own first step.

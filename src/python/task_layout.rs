@@ -214,6 +214,24 @@ impl TaskLayout {
         with_critical_section(task.bind(py), || exchange(task.bind(py), self.coroutine, coroutine))
     }
 
+    /// Runs `act` while `task` has `stand_in` for its coroutine, which no other thread sees: what
+    /// asyncio gives of a Task's coroutine, it gives under the Task's lock, and that is held.
+    pub fn with_stand_in<'py, R>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        stand_in: Bound<'py, PyAny>,
+        act: impl FnOnce() -> R,
+    ) -> R {
+        let task = task.bind(py);
+        with_critical_section(task, || {
+            let coroutine = exchange(task, self.coroutine, stand_in);
+            let result = act();
+            drop(exchange(task, self.coroutine, coroutine));
+            result
+        })
+    }
+
     /// Exchanges the context that `task` runs in; gives the one before. For a Task that no other
     /// thread can reach.
     pub fn replace_context<'py>(

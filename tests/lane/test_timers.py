@@ -157,24 +157,31 @@ def test_infinite_and_distant_times_wait(run: Run) -> None:
 
 def test_a_timer_is_precise_to_a_tenth_of_a_millisecond(on_thread: OwnThread) -> None:
     """Of ours: asyncio's selector rounds up to whole milliseconds."""
+    delay = 0.0007
 
-    async def main() -> float:
+    async def main() -> tuple[list[float], list[float]]:
         loop = asyncio.get_running_loop()
-        late = []
+        late, system = [], []
         for _ in range(100):
-            due = loop.time() + 0.0007
+            due = loop.time() + delay
             fired = loop.create_future()
             loop.call_at(due, fired.set_result, None)
             await fired
             late.append(loop.time() - due)
-        # The least late: a busy machine wakes threads late, the timer itself does not.
-        return statistics.quantiles(late, n=10)[0]
+            due = loop.time() + delay
+            time.sleep(delay)
+            system.append(loop.time() - due)
+        return late, system
 
-    def thread() -> float:
+    def thread() -> tuple[list[float], list[float]]:
         with asyncio.Runner(loop_factory=EventLoop) as runner:
             return runner.run(main())
 
-    assert 0 <= on_thread(thread) < 0.000_1
+    late, system = on_thread(thread)
+    assert min(late) >= 0
+    # A busy machine wakes threads late, ours and the one that merely slept: the timer does not
+    # add to it.
+    assert statistics.median(late) < statistics.median(system) + 0.000_1
 
 
 def test_a_million_cancelled_timers_leave_memory_flat() -> None:
