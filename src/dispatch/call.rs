@@ -4,17 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
 use pyo3::prelude::*;
 
 use super::conclude::{Conclusion, Given};
+use super::kept::Kept;
 use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
-use crate::app::{Plan, Request, RequestHead};
+use crate::app::{Plan, Request};
 use crate::bridge::{Completion, Next, Waiting, after_python, cancel, is_cancelled};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
@@ -33,7 +33,7 @@ enum Stage {
 pub(super) struct Call {
     dispatcher: Rc<Dispatcher>,
     plan: Rc<Plan>,
-    head: Arc<RequestHead>,
+    head: Kept,
     request: Option<Py<Request>>,
     stage: Cell<Stage>,
     response: RefCell<Option<Outgoing>>,
@@ -57,7 +57,7 @@ impl Call {
     pub(super) fn new(
         dispatcher: Rc<Dispatcher>,
         plan: Rc<Plan>,
-        head: Arc<RequestHead>,
+        head: Kept,
         request: Option<Py<Request>>,
     ) -> Self {
         let core = &dispatcher.core;
@@ -257,11 +257,8 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.end();
-        if let Some(head) = Arc::get_mut(&mut self.head) {
-            let mut headers = std::mem::take(&mut head.headers);
-            // What the client sent goes; it may keep a whole read buffer.
-            headers.clear();
-            self.dispatcher.left.set(Some(headers));
+        if let Some(headers) = self.head.take_headers() {
+            self.dispatcher.left_headers.put(headers);
         }
     }
 }
@@ -272,7 +269,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: Arc<RequestHead>,
+        head: Kept,
         request: Option<Py<Request>>,
         coroutine: Py<PyAny>,
     ) -> Answer {

@@ -4,11 +4,11 @@ use http::{Method, StatusCode};
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::call::Call;
+use super::kept::Kept;
 use super::{Answer, Dispatcher};
-use crate::app::{BodyState, Plan, Reply, Request, RequestHead};
+use crate::app::{BodyState, Plan, Reply, Request};
 use crate::bridge::is_cancelled;
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 use crate::python::call::vectorcall;
@@ -35,11 +35,11 @@ pub(super) enum Conclusion {
 }
 
 /// What is left to do for a reply.
-fn conclusion(head: &RequestHead, reply: Reply) -> Conclusion {
+fn conclusion(head: &Kept, reply: Reply) -> Conclusion {
     match reply {
         Reply::Plain(plain) => Conclusion::Reply(Outgoing::Plain(plain)),
         Reply::Whole(response) => Conclusion::Reply(response.into()),
-        Reply::Stream(response, _) if head.method == Method::HEAD => {
+        Reply::Stream(response, _) if head.method() == Method::HEAD => {
             Conclusion::Reply(head_of(response).into())
         }
         Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
@@ -74,7 +74,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &Kept,
         request: Option<&Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Conclusion {
@@ -85,7 +85,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &Kept,
         request: Option<&Py<Request>>,
         given: PyResult<Given>,
     ) -> Conclusion {
@@ -106,7 +106,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &Arc<RequestHead>,
+        head: &Kept,
         outcome: PyResult<Bound<'_, PyAny>>,
         first: PyErr,
     ) -> Conclusion {
@@ -121,7 +121,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &RequestHead,
+        head: &Kept,
         second: PyErr,
         first: PyErr,
     ) -> Outgoing {
@@ -134,7 +134,7 @@ impl Dispatcher {
     }
 
     /// The answer that an exception itself stands for; 500 for any other.
-    fn unhandled(&self, py: Python<'_>, plan: &Plan, head: &RequestHead, error: PyErr) -> Outgoing {
+    fn unhandled(&self, py: Python<'_>, plan: &Plan, head: &Kept, error: PyErr) -> Outgoing {
         let value = error.value(py);
         let own = || -> PyResult<Option<Outgoing>> {
             if value.is_instance(self.face.disconnect.bind(py))? {
@@ -165,11 +165,11 @@ impl Dispatcher {
     fn handle(
         &self,
         py: Python<'_>,
-        head: &Arc<RequestHead>,
+        head: &Kept,
         request: Option<&Py<Request>>,
         error: &PyErr,
     ) -> PyResult<Option<Conclusion>> {
-        let Some(find) = &self.face.find_handler else {
+        let (Some(find), Some(whole)) = (&self.face.find_handler, head.whole()) else {
             return Ok(None);
         };
         let value = error.value(py);
@@ -179,7 +179,7 @@ impl Dispatcher {
         }
         let request = match request {
             Some(request) => request.clone_ref(py),
-            None => self.request(py, head, BodyState::Gone)?,
+            None => self.request(py, whole, BodyState::Gone)?,
         };
         let arguments = [request.into_any(), value.clone().into_any().unbind()];
         let result = vectorcall(handler.bind(py), &arguments, None)?;
@@ -194,7 +194,7 @@ impl Dispatcher {
         &self,
         py: Python<'_>,
         plan: &Plan,
-        head: &RequestHead,
+        head: &Kept,
         error: PyErr,
     ) -> Outgoing {
         self.report(py, plan, head, error);
@@ -202,11 +202,11 @@ impl Dispatcher {
     }
 
     /// Logs an exception that nobody handled.
-    pub(super) fn report(&self, py: Python<'_>, plan: &Plan, head: &RequestHead, error: PyErr) {
+    pub(super) fn report(&self, py: Python<'_>, plan: &Plan, head: &Kept, error: PyErr) {
         let cancelled = is_cancelled(py, &error);
         let logged = self.face.report.call1(
             py,
-            (error.value(py), head.id, head.method.as_str(), &plan.template, &plan.origin),
+            (error.value(py), head.id(), head.method().as_str(), &plan.template, &plan.origin),
         );
         if let Err(second) = logged {
             second.write_unraisable(py, None);
@@ -221,7 +221,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: Arc<RequestHead>,
+        head: Kept,
         request: Option<Py<Request>>,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> Answer {
@@ -234,7 +234,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        head: Arc<RequestHead>,
+        head: Kept,
         request: Option<Py<Request>>,
         given: PyResult<Given>,
     ) -> Answer {

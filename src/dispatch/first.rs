@@ -53,8 +53,8 @@ impl<'a> First<'a> {
     fn call(&self) -> &Rc<Call> {
         self.call.get_or_init(|| {
             let dispatcher = self.dispatcher;
-            let head = dispatcher.keep_head(&mut self.parts.borrow_mut(), self.connection);
-            dispatcher.keep_params(self.plan, &head, self.params);
+            let mut parts = self.parts.borrow_mut();
+            let head = dispatcher.keep(&mut parts, self.params, self.connection);
             Rc::new(Call::new(dispatcher.clone(), self.plan.clone(), head, None))
         })
     }

@@ -22,6 +22,7 @@ mod answer;
 mod call;
 mod conclude;
 mod first;
+mod kept;
 mod offload;
 mod routes;
 mod stamps;
@@ -32,7 +33,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use pyo3::prelude::*;
 
@@ -42,7 +43,7 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, closing_problem,
+    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, SpareHeaders, closing_problem,
     declares_more_than, problem,
 };
 use crate::lane::LaneCore;
@@ -54,6 +55,7 @@ use crate::telemetry::RouteMeter;
 pub use answer::Answer;
 use conclude::Given;
 use first::First;
+use kept::Kept;
 pub use offload::{Job, OffloadMeter, Offloader};
 pub use routes::RouteTable;
 use stamps::Stamps;
@@ -97,8 +99,8 @@ pub struct Dispatcher {
     offloader: Offloader,
     limit_body: u64,
     next_id: Cell<u64>,
-    /// The emptied map of a request's headers that nobody kept; for a connection whose own went.
-    left: Cell<Option<HeaderMap>>,
+    /// From heads that handlers kept, for the connections that gave theirs away.
+    left_headers: SpareHeaders,
     stamps: Stamps,
 }
 
@@ -128,7 +130,7 @@ impl Dispatcher {
             // Lanes number their requests without asking each other.
             next_id: Cell::new((core.index as u64) << 48),
             stamps: Stamps::new(core.meter.clone(), meters, core.home.steps().clone()),
-            left: Cell::default(),
+            left_headers: SpareHeaders::default(),
             core,
             face,
             limit_body,
@@ -224,7 +226,7 @@ impl Dispatcher {
             match plan.arguments(py, &self.input(&path, parts.into(), None)) {
                 Ok(arguments) => arguments,
                 Err(rejection) => {
-                    let head = self.keep_head(parts, connection);
+                    let head = self.outline(parts);
                     return Answer::Ready(Some(self.rejected(py, plan, &head, rejection)));
                 }
             }
@@ -238,8 +240,7 @@ impl Dispatcher {
                     First::new(self, plan, parts, params, connection).run(py, coroutine)
                 }
                 Err(error) => {
-                    let head = self.keep_head(parts, connection);
-                    self.keep_params(plan, &head, params);
+                    let head = self.keep(parts, params, connection);
                     self.concluded(py, plan, head, None, Err(error))
                 }
             };
@@ -247,11 +248,29 @@ impl Dispatcher {
         in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
             Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
             given => {
-                let head = self.keep_head(parts, connection);
-                self.keep_params(plan, &head, params);
+                let head = self.keep(parts, params, connection);
                 self.settle(py, plan, head, None, given)
             }
         })
+    }
+
+    /// What is to be kept of the request of a handler that does not see it.
+    fn keep(
+        &self,
+        parts: &mut Parts,
+        params: &PathParams<'_, '_>,
+        connection: &ConnectionInfo,
+    ) -> Kept {
+        if self.face.find_handler.is_none() {
+            return self.outline(parts);
+        }
+        let head = self.keep_head(parts, connection);
+        keep_params(&head, params);
+        Kept::Whole(head)
+    }
+
+    fn outline(&self, parts: &Parts) -> Kept {
+        Kept::Outline { method: parts.method.clone(), id: self.next_id.get() }
     }
 
     /// Takes the head away from the connection.
@@ -270,15 +289,6 @@ impl Dispatcher {
         })
     }
 
-    /// Keeps the path's parameters for a [`Request`] that may be made.
-    fn keep_params(&self, plan: &Plan, head: &RequestHead, params: &PathParams<'_, '_>) {
-        if !params.is_empty() && (plan.needs_request() || self.face.find_handler.is_some()) {
-            let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
-            // Set once a request.
-            let _ = head.path_params.set(owned.collect());
-        }
-    }
-
     /// Makes the arguments, then calls the handler, or reads the body first.
     fn prepare(
         self: &Rc<Self>,
@@ -288,7 +298,9 @@ impl Dispatcher {
         params: &PathParams<'_, '_>,
         unread: RequestBody,
     ) -> Answer {
-        self.keep_params(plan, head, params);
+        if plan.needs_request() || self.face.find_handler.is_some() {
+            keep_params(head, params);
+        }
         let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
             return match self.arguments(py, plan, &path, head, None) {
@@ -301,7 +313,7 @@ impl Dispatcher {
         }
         let request = match self.request(py, head, BodyState::Unread(unread)) {
             Ok(request) => request,
-            Err(error) => return Answer::Ready(Some(self.failed(py, plan, head, error))),
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head.into(), error))),
         };
         match self.arguments(py, plan, &path, head, Some(&request)) {
             Err(response) => Answer::Ready(Some(response)),
@@ -337,11 +349,11 @@ impl Dispatcher {
         py: Python<'_>,
         plan: &Plan,
         path: &[(&str, &str)],
-        head: &RequestHead,
+        head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
     ) -> Result<Arguments, Outgoing> {
-        plan.arguments(py, &self.input(path, head.into(), request))
-            .map_err(|rejection| self.rejected(py, plan, head, rejection))
+        plan.arguments(py, &self.input(path, (&**head).into(), request))
+            .map_err(|rejection| self.rejected(py, plan, &head.into(), rejection))
     }
 
     fn input<'a>(
@@ -378,7 +390,7 @@ impl Dispatcher {
                 let answer = match plan.fill_body(py, &mut arguments, &bytes) {
                     Ok(()) => this.invoke(py, &plan, head, request, arguments),
                     Err(rejection) => {
-                        Answer::Ready(Some(this.rejected(py, &plan, &head, rejection)))
+                        Answer::Ready(Some(this.rejected(py, &plan, &(&head).into(), rejection)))
                     }
                 };
                 this.stamps.put_down();
@@ -404,8 +416,8 @@ impl Dispatcher {
         match plan.mode {
             Mode::Inline => self.inline(py, plan, head, request, &arguments),
             Mode::Task => match call_handler(py, plan, &arguments) {
-                Ok(coroutine) => self.start(py, plan, head, request, coroutine.unbind()),
-                Err(error) => self.concluded(py, plan, head, request, Err(error)),
+                Ok(coroutine) => self.start(py, plan, head.into(), request, coroutine.unbind()),
+                Err(error) => self.concluded(py, plan, head.into(), request, Err(error)),
             },
             Mode::Offload => self.offload(py, plan, head, request, arguments),
         }
@@ -421,8 +433,17 @@ impl Dispatcher {
     ) -> Answer {
         in_copied_context(py, || {
             let outcome = call_handler(py, plan, arguments);
-            self.concluded(py, plan, head, request, outcome)
+            self.concluded(py, plan, head.into(), request, outcome)
         })
+    }
+}
+
+/// Keeps the path's parameters for a [`Request`] that may be made.
+fn keep_params(head: &RequestHead, params: &PathParams<'_, '_>) {
+    if !params.is_empty() {
+        let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
+        // Set once a request.
+        let _ = head.path_params.set(owned.collect());
     }
 }
 
@@ -479,10 +500,8 @@ impl Service for DispatchService {
             self.0.stamps.take_up(connection.timing());
             let answer = self.0.begin(py, head, &mut body, connection);
             self.0.stamps.put_down();
-            if head.headers.capacity() == 0
-                && let Some(headers) = self.0.left.take()
-            {
-                head.headers = headers;
+            if head.headers.capacity() == 0 {
+                head.headers = self.0.left_headers.take();
             }
             if let Some(unread) = body {
                 connection.leave(unread);
@@ -495,13 +514,7 @@ impl Service for DispatchService {
 
 /// Shared so that a rejected request costs one place to change.
 impl Dispatcher {
-    fn rejected(
-        &self,
-        py: Python<'_>,
-        plan: &Plan,
-        head: &RequestHead,
-        rejection: Rejection,
-    ) -> Outgoing {
+    fn rejected(&self, py: Python<'_>, plan: &Plan, head: &Kept, rejection: Rejection) -> Outgoing {
         let encoded = rejection
             .into_answer(py)
             .and_then(|(status, answer)| Ok((status, self.encoder.encode(answer.as_any())?)));

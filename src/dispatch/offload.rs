@@ -216,7 +216,7 @@ impl Dispatcher {
         };
         let (future, context) = match submit() {
             Ok(submitted) => submitted,
-            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head.into(), error))),
         };
         let this = self.clone();
         let plan = plan.clone();
@@ -240,7 +240,7 @@ impl Dispatcher {
                 this.stamps.offloaded(waited, ran);
                 let concluded = context::run(context.bind(py), || {
                     let outcome = outcome.map(|value| value.into_bound(py));
-                    Ok(this.concluded(py, &plan, head, request, outcome))
+                    Ok(this.concluded(py, &plan, head.into(), request, outcome))
                 });
                 this.stamps.put_down();
                 after_python(py);

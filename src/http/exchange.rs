@@ -62,7 +62,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
             return Respond::ready(problem::unavailable(), exchange);
         }
         let called = catch_unwind(AssertUnwindSafe(|| self.service.call(&mut head, body, info)));
-        info.lane.recycle(std::mem::take(&mut head.headers));
+        info.lane.spare_headers.put(std::mem::take(&mut head.headers));
         match called {
             Ok(future) => Respond::Running { future, exchange: Some(exchange) },
             Err(panic) => Respond::ready(panicked(&*panic), exchange),
@@ -201,7 +201,7 @@ impl Exchange {
 
     fn respond_plain(mut self, plain: Plain) -> Response<ExchangeBody> {
         let Plain { status, content_type, body } = plain;
-        let mut headers = self.info.lane.take_headers();
+        let mut headers = self.info.lane.spare_headers.take();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
         }

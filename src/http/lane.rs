@@ -20,7 +20,6 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use hyper::server::conn::http1;
 
 use super::Service;
@@ -32,6 +31,7 @@ use super::info::{ConnectionInfo, NEVER, Order};
 use super::io::{Transport, Window};
 use super::limits::{Limits, LoadTicket};
 use super::reckoning::Reckoning;
+use super::spare::SpareHeaders;
 use super::sweep::{self, Registry, Ticks};
 use crate::config::HttpOptions;
 use crate::telemetry::{LaneMeter, RouteMeter};
@@ -44,8 +44,6 @@ const LEAST_BUFFER: usize = 64 * 1024;
 const STANDARD_MAX_HEADERS: usize = 100;
 /// A write buffer that has grown beyond this is not kept for the next.
 const LARGEST_SPARE: usize = 64 * 1024;
-/// A header map with room for more is not kept for the next response.
-const LARGEST_SPARE_HEADERS: usize = 32;
 /// How long a head that has begun to arrive when the lane is told to end may take: its rest is on
 /// its way, or the client is too slow for this lane.
 const LAST_HEADER: Duration = Duration::from_millis(250);
@@ -71,7 +69,8 @@ pub struct HttpLane {
     is_sweeping: Cell<bool>,
     when_empty: RefCell<Vec<Waker>>,
     spare: Cell<Vec<u8>>,
-    spare_headers: Cell<Option<HeaderMap>>,
+    /// For the heads of plain responses, from those of requests.
+    pub(super) spare_headers: SpareHeaders,
     pub(super) registry: RefCell<Registry>,
     pub(super) gathering: Gathering,
     pub(super) clock: Clock,
@@ -131,7 +130,7 @@ impl HttpLane {
             is_sweeping: Cell::new(false),
             when_empty: RefCell::new(Vec::new()),
             spare: Cell::new(Vec::new()),
-            spare_headers: Cell::default(),
+            spare_headers: SpareHeaders::default(),
             registry: RefCell::new(Registry::default()),
             gathering: Gathering::default(),
             clock,
@@ -251,20 +250,6 @@ impl HttpLane {
             }
             Poll::Pending
         })
-    }
-
-    /// Takes the header map of a request that nobody looks at any more: the next plain response
-    /// is made in it.
-    pub(super) fn recycle(&self, mut headers: HeaderMap) {
-        if (1..=LARGEST_SPARE_HEADERS).contains(&headers.capacity()) {
-            headers.clear();
-            self.spare_headers.set(Some(headers));
-        }
-    }
-
-    /// An empty header map.
-    pub(super) fn take_headers(&self) -> HeaderMap {
-        self.spare_headers.take().unwrap_or_default()
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -32,6 +32,7 @@ mod outgoing;
 mod problem;
 mod reckoning;
 mod request_body;
+mod spare;
 mod stream;
 mod sweep;
 
@@ -49,6 +50,7 @@ pub use limits::Limits;
 pub use outgoing::{Outgoing, Plain};
 pub use problem::{closing_problem, method_not_allowed, problem, problem_with_detail, unavailable};
 pub use request_body::{BodyError, RequestBody, declares_more_than, read_all};
+pub use spare::SpareHeaders;
 pub use stream::{Listener, Peer};
 
 /// What answers requests. The single seam between this layer and those above it.

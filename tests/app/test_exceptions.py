@@ -380,19 +380,25 @@ def test_the_request_of_an_exception_handler_is_the_handlers() -> None:
         assert client.get("/ada").json() == ["ada", {"name": "ada"}]
 
 
-def test_a_request_made_for_the_exception_handler_knows_its_path() -> None:
+@pytest.mark.parametrize("name", ["first-step", "suspended"])
+def test_a_request_made_for_the_exception_handler_is_whole(name: str) -> None:
+    """The handler itself takes no request: its head is kept all the same."""
     app = App()
 
     @app.get("/{name}")
     async def handler(name: str) -> None:
+        if name == "suspended":
+            await asyncio.sleep(0)
         raise Base
 
     @app.exception_handler(Base)
     def on_base(request: Request, error: Base) -> object:
-        return request.path_params
+        assert request.client is not None
+        return [request.method, request.path_params, request.query["a"], request.headers["x-one"]]
 
     with TestClient(app) as client:
-        assert client.get("/ada").json() == {"name": "ada"}
+        answer = client.get(f"/{name}?a=b", headers={"x-one": "1"}).json()
+    assert answer == ["GET", {"name": name}, "b", "1"]
 
 
 def test_our_own_errors_have_one_base() -> None:
