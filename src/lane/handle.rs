@@ -1,16 +1,15 @@
-//! What `call_soon`, `call_later` and `add_reader` give back: a callback that waits.
+//! What `call_soon` and `add_reader` give back: a callback that waits.
 //!
-//! They behave as `asyncio.Handle` and `asyncio.TimerHandle` do. `cancel` is the loop thread's
-//! business in asyncio; here it is safe from any: whoever takes the lock first, the turn or a
-//! cancellation, decides. Nothing of Python runs while it is held. A handle that nobody kept is
-//! emptied by the turn without it.
+//! It behaves as `asyncio.Handle` does, and so do those that derive from it: the handle of another
+//! thread ([`RemoteHandle`](super::RemoteHandle)) and a timer's ([`TimerHandle`](super::TimerHandle)).
+//!
+//! `cancel` is the loop thread's business in asyncio; here it is safe from any: whoever takes the
+//! lock first, the turn or a cancellation, decides. Nothing of Python runs while it is held. A
+//! handle that nobody kept is emptied by the turn without it.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use pyo3::Borrowed;
-use pyo3::basic::CompareOp;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -23,7 +22,6 @@ use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
 use crate::python::guarded::{Guard, Guarded, replace_alone};
-use crate::python::lane_bound::this_thread;
 use crate::telemetry::Steps;
 
 /// A callback that the loop will call.
@@ -42,6 +40,18 @@ struct Inner {
 struct Call {
     callback: Py<PyAny>,
     args: Args,
+}
+
+impl Call {
+    /// Drops the references on a thread that is attached: `Py` would look that up for each.
+    fn release(self, py: Python<'_>) {
+        drop(self.callback.into_bound(py));
+        match self.args {
+            Args::None => {}
+            Args::One(one) => drop(one.into_bound(py)),
+            Args::Many(many) => drop(many.into_bound(py)),
+        }
+    }
 }
 
 /// What a callback is called with.
@@ -68,7 +78,7 @@ impl Args {
         }
     }
 
-    fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    pub(super) fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match self {
             Self::None => Ok(PyTuple::empty(py)),
             Self::One(one) => PyTuple::new(py, [one]),
@@ -89,6 +99,14 @@ impl Args {
 struct Place {
     event_loop: Py<LoopCore>,
     context: Py<PyAny>,
+}
+
+impl Place {
+    /// As [`Call::release`].
+    fn release(self, py: Python<'_>) {
+        drop(self.context.into_bound(py));
+        drop(self.event_loop.into_bound(py));
+    }
 }
 
 thread_local! {
@@ -139,7 +157,7 @@ impl Handle {
         self.inner.lock()
     }
 
-    fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Args)> {
+    pub(super) fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Args)> {
         let inner = self.lock();
         inner.call.as_ref().map(|call| (call.callback.clone_ref(py), call.args.clone_ref(py)))
     }
@@ -201,11 +219,15 @@ impl Handle {
                     Self { inner: Guarded::new(Inner { call: Some(call), place: Some(place) }) };
                 report(event_loop.bind(py), &Bound::new(py, handle)?, error)
             }
-            outcome => outcome,
+            outcome => {
+                call.release(py);
+                place.release(py);
+                outcome
+            }
         }
     }
 
-    fn describe(&self, py: Python<'_>) -> PyResult<String> {
+    pub(super) fn describe(&self, py: Python<'_>) -> PyResult<String> {
         match self.call(py) {
             None => Ok("cancelled".to_owned()),
             Some((callback, args)) => py
@@ -260,7 +282,7 @@ impl Handle {
     }
 
     #[getter]
-    fn _loop(&self, py: Python<'_>) -> PyResult<Py<LoopCore>> {
+    pub(super) fn _loop(&self, py: Python<'_>) -> PyResult<Py<LoopCore>> {
         self.place(|place| place.event_loop.clone_ref(py))
     }
 
@@ -313,11 +335,9 @@ impl Handle {
 }
 
 static HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static REMOTE_HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-static TIMER_HANDLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The first of these classes that `asyncio.events` has.
-fn asyncio_class(
+pub(super) fn asyncio_class(
     py: Python<'_>,
     cell: &PyOnceLock<Py<PyAny>>,
     names: &[&str],
@@ -353,191 +373,4 @@ fn report(
     let py = event_loop.py();
     let name = intern!(py, "_report_callback_error");
     event_loop.call_method1(name, (handle, error.into_value(py))).map(drop)
-}
-
-/// What `call_soon_threadsafe` gives.
-///
-/// As `asyncio` has it since 3.14: `cancel` and `cancelled` on another thread wait for a callback
-/// that runs at the moment, so that afterwards it has ended or will not begin.
-#[pyclass(frozen, extends = Handle, weakref, module = "treadle._treadle")]
-pub struct RemoteHandle {
-    run: Mutex<Run>,
-    ended: Condvar,
-}
-
-/// The callback of a [`RemoteHandle`] while it runs.
-#[derive(Default)]
-struct Run {
-    /// The thread that runs it now, or 0.
-    thread: usize,
-    /// How many threads wait for its end. Nearly always none, and telling nobody is a system call.
-    waiting: usize,
-}
-
-impl RemoteHandle {
-    pub(super) fn new(handle: Handle) -> PyClassInitializer<Self> {
-        let remote = Self { run: Mutex::default(), ended: Condvar::new() };
-        PyClassInitializer::from(handle).add_subclass(remote)
-    }
-
-    fn now(&self) -> MutexGuard<'_, Run> {
-        self.run.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a callback that another thread runs.
-    fn wait(&self, py: Python<'_>) {
-        let here = this_thread();
-        let runs_elsewhere = |run: &mut Run| run.thread != 0 && run.thread != here;
-        if runs_elsewhere(&mut self.now()) {
-            py.detach(|| {
-                let mut run = self.now();
-                run.waiting += 1;
-                let run = self.ended.wait_while(run, runs_elsewhere);
-                run.unwrap_or_else(PoisonError::into_inner).waiting -= 1;
-            });
-        }
-    }
-
-    /// Runs the callback, unless it was cancelled, and reports what it raises.
-    ///
-    /// # Errors
-    /// What ends the loop.
-    pub(super) fn run_queued(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().now().thread = this_thread();
-        let outcome = Handle::_run(slf.as_super());
-        let mut run = slf.get().now();
-        run.thread = 0;
-        if run.waiting > 0 {
-            slf.get().ended.notify_all();
-        }
-        outcome
-    }
-}
-
-#[pymethods]
-impl RemoteHandle {
-    /// Takes the callback out of its turn; waits for it where it runs already.
-    fn cancel(slf: &Bound<'_, Self>) {
-        slf.get().wait(slf.py());
-        slf.as_super().get().take();
-    }
-
-    /// Whether `cancel` was called; waits for a callback that runs.
-    fn cancelled(slf: &Bound<'_, Self>) -> bool {
-        slf.get().wait(slf.py());
-        slf.as_super().get().is_cancelled()
-    }
-
-    /// For `isinstance(handle, asyncio.Handle)`.
-    #[getter(__class__)]
-    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        asyncio_class(py, &REMOTE_HANDLE, &["_ThreadSafeHandle"])
-    }
-}
-
-/// A callback that the loop will call at its time.
-#[pyclass(frozen, extends = Handle, weakref, module = "treadle._treadle")]
-pub struct TimerHandle {
-    /// Loop time, seconds.
-    when: f64,
-    /// In the heap; a cancellation is counted there.
-    scheduled: AtomicBool,
-    cancelled: AtomicBool,
-}
-
-impl TimerHandle {
-    pub(super) fn new(handle: Handle, when: f64) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(handle).add_subclass(Self {
-            when,
-            scheduled: AtomicBool::new(true),
-            cancelled: AtomicBool::new(false),
-        })
-    }
-
-    /// The heap has let go of it.
-    pub(super) fn leave(&self) {
-        self.scheduled.store(false, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
-    }
-}
-
-#[pymethods]
-impl TimerHandle {
-    /// Takes the timer out; without effect once it ran.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let base = slf.as_super().get();
-        if base.take() {
-            let timer = slf.get();
-            timer.cancelled.store(true, Ordering::Relaxed);
-            if timer.scheduled.swap(false, Ordering::Relaxed) {
-                base._loop(slf.py())?.get().note_cancelled_timer(slf.py());
-            }
-        }
-        Ok(())
-    }
-
-    /// For `isinstance(handle, asyncio.TimerHandle)`.
-    #[getter(__class__)]
-    fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        asyncio_class(py, &TIMER_HANDLE, &["TimerHandle"])
-    }
-
-    /// The loop time the callback is called at, seconds.
-    fn when(&self) -> f64 {
-        self.when
-    }
-
-    #[getter]
-    fn _when(&self) -> f64 {
-        self.when
-    }
-
-    #[getter]
-    fn _scheduled(&self) -> bool {
-        self.scheduled.load(Ordering::Relaxed)
-    }
-
-    fn __hash__(&self) -> u64 {
-        self.when.to_bits()
-    }
-
-    fn __richcmp__(
-        slf: &Bound<'_, Self>,
-        other: &Bound<'_, PyAny>,
-        operation: CompareOp,
-    ) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let Ok(other) = other.cast::<Self>() else {
-            return Ok(py.NotImplemented());
-        };
-        let (a, b) = (slf.get().when, other.get().when);
-        let same = || -> PyResult<bool> {
-            let (a, b) = (slf.as_super().get(), other.as_super().get());
-            match (a.call(py), b.call(py)) {
-                (None, None) => Ok(true),
-                (Some(a), Some(b)) => {
-                    Ok(a.0.bind(py).eq(b.0)? && a.1.tuple(py)?.eq(b.1.tuple(py)?)?)
-                }
-                _ => Ok(false),
-            }
-        };
-        #[expect(clippy::float_cmp, reason = "as asyncio compares them")]
-        let holds = match operation {
-            CompareOp::Lt => a < b,
-            CompareOp::Gt => a > b,
-            CompareOp::Le => a < b || (a == b && same()?),
-            CompareOp::Ge => a > b || (a == b && same()?),
-            CompareOp::Eq => a == b && same()?,
-            CompareOp::Ne => !(a == b && same()?),
-        };
-        Ok(holds.into_pyobject(py)?.to_owned().into_any().unbind())
-    }
-
-    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        let described = slf.as_super().get().describe(slf.py())?;
-        Ok(format!("<TimerHandle when={} {described}>", slf.get().when))
-    }
 }

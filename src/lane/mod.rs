@@ -45,7 +45,9 @@ mod handle;
 mod interrupts;
 mod loop_core;
 mod ready;
+mod remote_handle;
 mod scheduling;
+mod timer_handle;
 mod timers;
 mod turn;
 mod turn_end;
@@ -66,9 +68,11 @@ use crate::python::ticks;
 use crate::telemetry::{Clock, LaneMeter, enroll};
 
 pub use bare::spawn_bare;
-pub use handle::{Handle, RemoteHandle, TimerHandle};
+pub use handle::Handle;
 pub use loop_core::LoopCore;
+pub use remote_handle::RemoteHandle;
 pub use scheduling::add_scheduling;
+pub use timer_handle::TimerHandle;
 pub use turn_end::TurnEnd;
 
 use interrupts::Interrupts;

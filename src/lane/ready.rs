@@ -25,7 +25,8 @@ use std::task::Waker;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::handle::{Handle, RemoteHandle};
+use super::handle::Handle;
+use super::remote_handle::RemoteHandle;
 use crate::telemetry::LaneMeter;
 
 /// A callback that waits.

@@ -12,9 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::alarm;
-use super::handle::{Args, Handle, RemoteHandle, TimerHandle};
+use super::handle::{Args, Handle};
 use super::loop_core::{LoopCore, classes};
 use super::ready::Entry;
+use super::remote_handle::RemoteHandle;
+use super::timer_handle::TimerHandle;
 use super::timers::Timed;
 use crate::bridge::{CallSoon as CallSoonHere, intercept};
 use crate::python::call::call_one;

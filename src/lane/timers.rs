@@ -16,8 +16,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::alarm;
-use super::handle::TimerHandle;
 use super::ready::Entry;
+use super::timer_handle::TimerHandle;
 
 /// As many cancelled timers stay in any heap, as in asyncio.
 const NOT_WORTH_A_SWEEP: usize = 100;

@@ -19,9 +19,10 @@ use pyo3::prelude::*;
 
 use super::LaneCore;
 use super::alarm::Alarm;
-use super::handle::{Handle, RemoteHandle};
+use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::ready::Entry;
+use super::remote_handle::RemoteHandle;
 use crate::bridge::was_answered;
 use crate::python::fd::{Watched, watch_owned};
 use crate::telemetry::Steps;
