@@ -3,9 +3,11 @@
 The shorter ways cover an established connection that nothing holds up; anything else (handshake,
 shutdown, flow control, errors) goes through asyncio's own methods. What makes them shorter:
 
-* a record is read into an object of its size, not of the 256 KiB that asyncio asks for;
+* what arrives is taken as `bytes`: no buffer of 256 KiB for each connection, none to ask for;
+* a record is read into an object of its size;
 * what is written is not copied again for every record that is made of it;
-* OpenSSL is not asked for data that cannot be there, which it would answer by an exception;
+* OpenSSL is not asked for data that cannot be there, which it would answer by an exception, and
+  is asked without the methods of `ssl.SSLObject`, which only pass the call on;
 * nothing is sent, and no water mark compared, where nothing is queued.
 """
 
@@ -15,33 +17,109 @@ from asyncio import sslproto
 from typing import Any
 
 _WRAPPED = sslproto.SSLProtocolState.WRAPPED
-_READABLE = (_WRAPPED, sslproto.SSLProtocolState.FLUSHING)
+_FLUSHING = sslproto.SSLProtocolState.FLUSHING
 
 LARGEST_RECORD = 16 * 1024
 """The most that one TLS record carries, in bytes."""
 
+_BUFFER = 64 * 1024
+"""What a transport that is not ours gets to put its bytes into."""
 
+# Without their types: what is used of them here is private.
 _SSLProtocol: Any = sslproto.SSLProtocol
-"""Without its types: what is used of it here is private."""
+_SSLTransport: Any = sslproto._SSLProtocolTransport
+
+
+class SSLTransport(_SSLTransport):  # type: ignore[misc]
+    """The application's side of a TLS connection."""
+
+    def write(self, data: Any) -> None:
+        """Sends `data`. Never blocks."""
+        if type(data) is bytes and data:
+            self._ssl_protocol._write(data)
+        else:
+            super().write(data)
 
 
 class TlsProtocol(_SSLProtocol):  # type: ignore[misc]
-    """The protocol between a socket's transport and the application's protocol."""
+    """The protocol between a socket's transport and the application's protocol.
+
+    Our transports give it `bytes`, though it is a `BufferedProtocol`.
+    """
+
+    # A dict that holds as many attributes as this has is slow; these are used per event.
+    __slots__ = (
+        "_app_protocol",
+        "_app_protocol_is_buffer",
+        "_app_reading_paused",
+        "_app_transport",
+        "_app_transport_created",
+        "_app_writing_paused",
+        "_incoming",
+        "_incoming_high_water",
+        "_outgoing",
+        "_outgoing_high_water",
+        "_ssl_buffer",
+        "_ssl_buffer_view",
+        "_ssl_reading_paused",
+        "_ssl_writing_paused",
+        "_sslobj",
+        "_state",
+        "_tls_pending",
+        "_tls_read",
+        "_tls_write",
+        "_transport",
+        "_write_backlog",
+        "_write_buffer_size",
+    )
+    _app_transport: Any
+    _app_transport_created: bool
+    _sslobj: Any
+    _ssl_buffer: bytearray
+    _ssl_buffer_view: memoryview
+
+    max_size = 0
+    """asyncio makes its buffer of this size; `get_buffer` makes one where it is asked for."""
+
+    def _get_app_transport(self) -> Any:
+        if self._app_transport is None and not self._app_transport_created:
+            self._app_transport = SSLTransport(self._loop, self)
+            self._app_transport_created = True
+        return super()._get_app_transport()
+
+    def _set_state(self, new_state: Any) -> None:
+        super()._set_state(new_state)
+        if new_state is _WRAPPED:
+            tls = getattr(self._sslobj, "_sslobj", self._sslobj)
+            self._tls_read, self._tls_write, self._tls_pending = tls.read, tls.write, tls.pending
 
     def get_buffer(self, n: int) -> memoryview:
-        """Where the transport puts what arrives."""
-        return self._ssl_buffer_view  # type: ignore[no-any-return]
+        """Where a transport that is not ours puts what arrives."""
+        if not self._ssl_buffer:
+            self._ssl_buffer = bytearray(_BUFFER)
+            self._ssl_buffer_view = memoryview(self._ssl_buffer)
+        return self._ssl_buffer_view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Takes `nbytes` of ciphertext."""
-        if self._state is not _WRAPPED:
+        """Takes `nbytes` of ciphertext out of the buffer."""
+        if self._state is _WRAPPED:
+            self._incoming.write(self._ssl_buffer_view[:nbytes])
+            self._do_read()
+        else:
             super().buffer_updated(nbytes)
-            return
-        self._incoming.write(self._ssl_buffer_view[:nbytes])
-        self._do_read()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes ciphertext."""
+        self._incoming.write(data)
+        if self._state is _WRAPPED:
+            self._do_read()
+        else:
+            # Whatever the state asks for; the bytes are there already.
+            super().buffer_updated(0)
 
     def _do_read(self) -> None:
-        if self._app_reading_paused or self._state not in _READABLE:
+        state = self._state
+        if self._app_reading_paused or (state is not _WRAPPED and state is not _FLUSHING):
             super()._do_read()
             return
         try:
@@ -59,37 +137,45 @@ class TlsProtocol(_SSLProtocol):  # type: ignore[misc]
             self._fatal_error(error, "Fatal error on SSL protocol")
 
     def _do_read__copied(self) -> None:
-        incoming, tls = self._incoming, self._sslobj
-        chunks: list[bytes] = []
+        incoming, read = self._incoming, self._tls_read
+        chunks: list[bytes] | None = None
+        data = None
         closed = False
         try:
             while True:
                 waiting = incoming.pending
-                chunk = tls.read(waiting if 0 < waiting < LARGEST_RECORD else LARGEST_RECORD)
+                chunk = read(waiting if 0 < waiting < LARGEST_RECORD else LARGEST_RECORD)
                 if not chunk:
                     closed = True  # close_notify
                     break
-                chunks.append(chunk)
-                if not incoming.pending and not tls.pending():
+                if data is None:
+                    data = chunk
+                elif chunks is None:
+                    chunks = [data, chunk]
+                else:
+                    chunks.append(chunk)
+                if not incoming.pending and not self._tls_pending():
                     break
         except sslproto.SSLAgainErrors:
             pass
-        if chunks:
-            self._app_protocol.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if data is not None:
+            self._app_protocol.data_received(data if chunks is None else b"".join(chunks))
         if closed:
             self._call_eof_received()
             self._start_shutdown()
 
     def _write_appdata(self, list_of_data: Any) -> None:
         data = list_of_data[0] if type(list_of_data) is tuple and len(list_of_data) == 1 else None
-        if (
-            self._state is not _WRAPPED
-            or self._write_backlog
-            or not isinstance(data, bytes | bytearray)
-        ):
+        if isinstance(data, bytes | bytearray):
+            self._write(data)
+        else:
             super()._write_appdata(list_of_data)
+
+    def _write(self, data: bytes | bytearray) -> None:
+        if self._state is not _WRAPPED or self._write_backlog:
+            super()._write_appdata((data,))
             return
-        write, size, done = self._sslobj.write, len(data), 0
+        write, size, done = self._tls_write, len(data), 0
         try:
             done = write(data)
             if done < size:

@@ -40,9 +40,15 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         static BUFFERED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        static TLS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let py = protocol.py();
         let buffered = BUFFERED.import(py, "asyncio", "BufferedProtocol")?;
-        Ok(if protocol.is_instance(buffered)? { Self::Buffered } else { Self::Plain })
+        if !protocol.is_instance(buffered)? {
+            return Ok(Self::Plain);
+        }
+        // Made to take bytes as well: they need no buffer that lasts.
+        let tls = TLS.import(py, "treadle.tls", "TlsProtocol")?;
+        Ok(if protocol.is_instance(tls)? { Self::Plain } else { Self::Buffered })
     }
 }
 

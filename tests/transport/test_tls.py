@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import treadle
+import treadle.transports
+from treadle.tls import TlsProtocol
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,47 @@ def test_the_peers_end_arrives_and_water_marks_are_kept(certificate: Path) -> No
         await server.wait_closed()
 
     treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_it_works_over_a_transport_that_is_not_ours(certificate: Path) -> None:
+    """That one asks for a buffer, as asyncio's do."""
+    server_side, client_side = contexts(certificate)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_side)
+        reader = asyncio.StreamReader(limit=1_000_000)
+        ready = loop.create_future()
+        over = TlsProtocol(
+            loop, asyncio.StreamReaderProtocol(reader), client_side, ready, False, "localhost"
+        )
+        lower, _ = await loop.create_connection(lambda: over, *server.sockets[0].getsockname())
+        assert not isinstance(lower, treadle.transports.SocketTransport)
+        await ready
+        transport = over._app_transport
+        for size in (1, 16 * 1024 + 1, 300_000):
+            data = os.urandom(size)
+            transport.write(data)
+            assert await reader.readexactly(size) == data
+        transport.close()
+        assert await reader.read() == b""
+        server.close()
+        await server.wait_closed()
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_connection_costs_no_buffer_of_its_own(certificate: Path) -> None:
+    """asyncio's protocol keeps 256 KiB for each."""
+    server_side, _ = contexts(certificate)
+    loop = treadle.new_event_loop()
+    try:
+        protocol = TlsProtocol(loop, asyncio.Protocol(), server_side, None, True)
+        assert len(protocol._ssl_buffer) == 0
+        protocol._app_transport.abort()
+    finally:
+        loop.close()
 
 
 def test_an_exception_of_the_protocol_ends_the_connection(certificate: Path) -> None:
