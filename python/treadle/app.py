@@ -28,13 +28,20 @@ class App(Routes):
     lifespan: ``async def lifespan(app): ...; yield; ...``, entered once a process before it
     serves and left after its last answer. `lane_lifespan` is the same with the lane as argument,
     once for each lane, on the lane's own loop: connection pools belong there (`lane.state`).
+
+    redirect_slashes: a path that only a slash at its end keeps from a route is answered with 307 to
+    that route's path; otherwise, as any path without a route, with 404.
     """
 
     def __init__(
-        self, *, lifespan: Lifespan | None = None, lane_lifespan: LaneLifespan | None = None
+        self,
+        *,
+        lifespan: Lifespan | None = None,
+        lane_lifespan: LaneLifespan | None = None,
+        redirect_slashes: bool = False,
     ) -> None:
         self.state = State()
-        self._table = RouteTable()
+        self._table = RouteTable(redirect_slashes=redirect_slashes)
         self._exception_handlers: dict[type[BaseException], Callable[..., Any]] = {}
         self._lifespan = lifespan
         self._lane_lifespan = lane_lifespan

@@ -50,6 +50,8 @@ pub struct Plan {
     pub template: String,
     /// `file:line name` of the handler.
     pub origin: String,
+    /// The parameter of the path that takes its rest.
+    pub rest: Option<String>,
     params: Vec<Param>,
     kwnames: Option<Py<PyTuple>>,
     /// This lane's decoder, for the parameter that takes the body.
@@ -63,7 +65,7 @@ pub type Arguments = Vec<Py<PyAny>>;
 
 /// What the arguments are made from.
 pub struct Input<'a> {
-    /// Raw path parameters, in pattern order.
+    /// Raw path parameters, in pattern order; a rest that is empty is not among them.
     pub path: &'a [(&'a str, &'a str)],
     /// The request's head.
     pub head: HeadRef<'a>,
@@ -135,6 +137,7 @@ impl Route {
                 limit_body,
                 template: pattern.source.clone(),
                 origin,
+                rest: pattern.rest().map(|(name, _)| name.to_owned()),
                 needs_request: params.iter().any(|p| p.source == Source::Request),
                 kwnames,
                 decode: None,
@@ -204,6 +207,7 @@ impl Route {
             limit_body: plan.limit_body,
             template: plan.template.clone(),
             origin: plan.origin.clone(),
+            rest: plan.rest.clone(),
             params: plan.params.iter().map(|param| param.clone_ref(py)).collect(),
             kwnames: match &plan.kwnames {
                 Some(names) => Some(PyTuple::new(py, names.bind(py).iter())?.unbind()),
@@ -307,9 +311,9 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
     };
     match param.source {
         Source::Path => {
-            let Some((_, raw)) = input.path.iter().find(|(name, _)| *name == param.alias) else {
-                return Ok(default("missing"));
-            };
+            let found = input.path.iter().find(|(name, _)| *name == param.alias);
+            // Every route that is met has all its parameters, but for a rest that is empty.
+            let raw = found.map_or("", |(_, raw)| raw);
             if !raw.contains('%') {
                 return param.scalar.convert(py, raw);
             }

@@ -54,7 +54,7 @@ impl<'a> First<'a> {
         self.call.get_or_init(|| {
             let dispatcher = self.dispatcher;
             let mut parts = self.parts.borrow_mut();
-            let head = dispatcher.keep(&mut parts, self.params, self.connection);
+            let head = dispatcher.keep(self.plan, &mut parts, self.params, self.connection);
             Rc::new(Call::new(dispatcher.clone(), self.plan.clone(), head, None))
         })
     }

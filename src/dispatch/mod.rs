@@ -161,6 +161,10 @@ impl Dispatcher {
             Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
                 self.serve(py, value, parts, &params, body, connection)
             }
+            Lookup::NotFound if parts.method == Method::OPTIONS && uri.path() == "*" => {
+                Answer::ready(other_method(&parts.method, &self.table.all_methods()))
+            }
+            Lookup::Redirect(path) => Answer::ready(redirect(path, uri.query())),
             Lookup::NotFound => Answer::ready(problem(StatusCode::NOT_FOUND)),
             Lookup::OtherMethods(allow) => Answer::ready(other_method(&parts.method, &allow)),
         }
@@ -240,7 +244,7 @@ impl Dispatcher {
                     First::new(self, plan, parts, params, connection).run(py, coroutine)
                 }
                 Err(error) => {
-                    let head = self.keep(parts, params, connection);
+                    let head = self.keep(plan, parts, params, connection);
                     self.concluded(py, plan, head, None, Err(error))
                 }
             };
@@ -248,7 +252,7 @@ impl Dispatcher {
         in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
             Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
             given => {
-                let head = self.keep(parts, params, connection);
+                let head = self.keep(plan, parts, params, connection);
                 self.settle(py, plan, head, None, given)
             }
         })
@@ -257,6 +261,7 @@ impl Dispatcher {
     /// What is to be kept of the request of a handler that does not see it.
     fn keep(
         &self,
+        plan: &Plan,
         parts: &mut Parts,
         params: &PathParams<'_, '_>,
         connection: &ConnectionInfo,
@@ -265,7 +270,7 @@ impl Dispatcher {
             return self.outline(parts);
         }
         let head = self.keep_head(parts, connection);
-        keep_params(&head, params);
+        keep_params(plan, &head, params);
         Kept::Whole(head)
     }
 
@@ -299,7 +304,7 @@ impl Dispatcher {
         unread: RequestBody,
     ) -> Answer {
         if plan.needs_request() || self.face.find_handler.is_some() {
-            keep_params(head, params);
+            keep_params(plan, head, params);
         }
         let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
@@ -439,11 +444,14 @@ impl Dispatcher {
 }
 
 /// Keeps the path's parameters for a [`Request`] that may be made.
-fn keep_params(head: &RequestHead, params: &PathParams<'_, '_>) {
-    if !params.is_empty() {
-        let owned = params.iter().map(|(name, raw)| (name.to_owned(), raw.to_owned()));
+fn keep_params(plan: &Plan, head: &RequestHead, params: &PathParams<'_, '_>) {
+    let rest = plan.rest.as_deref().filter(|rest| params.get(rest).is_none());
+    if rest.is_some() || !params.is_empty() {
+        let all = params.iter().chain(rest.map(|name| (name, "")));
         // Set once a request.
-        let _ = head.path_params.set(owned.collect());
+        let _ = head
+            .path_params
+            .set(all.map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect());
     }
 }
 
@@ -480,6 +488,21 @@ fn other_method(method: &Method, allow: &str) -> http::Response<Body> {
     if let Ok(allow) = HeaderValue::from_str(allow) {
         response.headers_mut().insert(http::header::ALLOW, allow);
     }
+    response
+}
+
+/// 307, which keeps the method, to a path of this server.
+fn redirect(mut path: String, query: Option<&str>) -> http::Response<Body> {
+    if let Some(query) = query {
+        path.push('?');
+        path.push_str(query);
+    }
+    let Ok(location) = HeaderValue::from_maybe_shared(bytes::Bytes::from(path)) else {
+        return problem(StatusCode::NOT_FOUND);
+    };
+    let mut response = http::Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    response.headers_mut().insert(http::header::LOCATION, location);
     response
 }
 

@@ -7,7 +7,6 @@ use crate::router::Table;
 
 /// The routes of an application, checked against each other as they are added.
 #[pyclass(frozen, module = "treadle._treadle")]
-#[derive(Default)]
 pub struct RouteTable {
     inner: std::sync::Mutex<(Table, Vec<Py<Route>>)>,
 }
@@ -15,8 +14,9 @@ pub struct RouteTable {
 #[pymethods]
 impl RouteTable {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    #[pyo3(signature = (*, redirect_slashes=false))]
+    fn new(redirect_slashes: bool) -> Self {
+        Self { inner: std::sync::Mutex::new((Table::new(redirect_slashes), Vec::new())) }
     }
 
     /// Adds a route; gives the origin of the one it collides with instead, if there is one.

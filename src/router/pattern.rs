@@ -15,7 +15,7 @@ pub enum Converter {
     Float,
     /// One segment, a UUID.
     Uuid,
-    /// The rest of the path, slashes included; never empty.
+    /// The rest of the path, slashes included; may be empty.
     Path,
 }
 
@@ -139,6 +139,15 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Name of the parameter that takes the rest of the path, and the tree's syntax in front of it:
+    /// a path that ends there has an empty rest, which the tree does not match.
+    pub fn rest(&self) -> Option<(&str, &str)> {
+        let (name, _) = self.params.last().filter(|(_, kind)| *kind == Some(Converter::Path))?;
+        Some((name, self.tree.split_at(self.tree.len() - name.len() - "{*}".len()).0))
+    }
+}
+
 /// Clients send such characters escaped, and the tree is matched against paths as sent.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
 
@@ -168,6 +177,8 @@ mod tests {
             pattern.params,
             [("id".into(), Some(Converter::Int)), ("rest".into(), Some(Converter::Path))]
         );
+        assert_eq!(pattern.rest(), Some(("rest", "/users/{id}/files/")));
+        assert_eq!(Pattern::parse("/users/{id}").unwrap().rest(), None);
     }
 
     #[test]

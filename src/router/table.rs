@@ -41,6 +41,8 @@ pub enum Lookup<'t, 'p> {
     },
     /// The path exists for other methods: the value of `Allow`.
     OtherMethods(String),
+    /// No route has this path, but one has this, which differs in the slash at the end.
+    Redirect(String),
     /// No route has this path.
     NotFound,
 }
@@ -60,11 +62,22 @@ pub struct Table {
     /// they need no tree. Nobody can make them collide: the keys are the application's, and what is
     /// looked up is not kept.
     literals: [FxHashMap<String, usize>; 7],
+    /// Where the rest of a path begins that a route takes: for paths that end there.
+    rests: [matchit::Router<usize>; 7],
+    /// A path that only a slash at the end keeps from a route leads to that one.
+    redirects: bool,
     /// Patterns per slot, to name the other side of a conflict.
     patterns: [Vec<(String, usize)>; 7],
 }
 
 impl Table {
+    /// An empty table; with `redirects`, one that tells a path which only a slash at its end keeps
+    /// from a route.
+    #[must_use]
+    pub fn new(redirects: bool) -> Self {
+        Self { redirects, ..Self::default() }
+    }
+
     /// Adds `pattern` for `method`; `value` comes back from look-ups.
     ///
     /// # Errors
@@ -81,6 +94,10 @@ impl Table {
         match self.trees[slot].insert(pattern.tree.clone(), value) {
             Ok(()) => {
                 self.patterns[slot].push((pattern.tree.clone(), value));
+                if let Some((_, front)) = pattern.rest() {
+                    // Two that collide here would have collided above.
+                    let _ = self.rests[slot].insert(front, value);
+                }
                 if pattern.params.is_empty() && !pattern.tree.contains(['{', '}']) {
                     self.literals[slot].insert(pattern.tree.clone(), value);
                 }
@@ -108,26 +125,58 @@ impl Table {
     /// Finds the route for a request; `path` is raw, as sent.
     pub fn find<'t, 'p>(&'t self, method: &Method, path: &'p str) -> Lookup<'t, 'p> {
         if let Some(slot) = slot(method)
-            && let Ok(found) = self.trees[slot].at(path)
+            && let Some((value, params)) = self.at(slot, path)
         {
-            return Lookup::Found { value: *found.value, params: found.params };
+            return Lookup::Found { value, params };
         }
         if method == Method::HEAD
-            && let Ok(found) = self.trees[0].at(path)
+            && let Some((value, params)) = self.at(0, path)
         {
-            return Lookup::HeadOfGet { value: *found.value, params: found.params };
+            return Lookup::HeadOfGet { value, params };
         }
-        let allow = self.allow(path);
-        if allow.is_empty() { Lookup::NotFound } else { Lookup::OtherMethods(allow) }
+        let allow = self.allow(|slot| self.at(slot, path).is_some());
+        if !allow.is_empty() {
+            return Lookup::OtherMethods(allow);
+        }
+        match self.redirects.then(|| self.other_slash(path)).flatten() {
+            Some(other) => Lookup::Redirect(other),
+            None => Lookup::NotFound,
+        }
     }
 
-    /// The methods that `path` answers, as the value of `Allow`; empty when there are none.
-    fn allow(&self, path: &str) -> String {
+    /// The methods that any path answers, as the value of `Allow`.
+    #[must_use]
+    pub fn all_methods(&self) -> String {
+        self.allow(|slot| !self.patterns[slot].is_empty())
+    }
+
+    /// `path` with the slash at its end taken off or put on, if a route has that.
+    fn other_slash(&self, path: &str) -> Option<String> {
+        let other = match path.strip_suffix('/') {
+            Some(shorter) => shorter.to_owned(),
+            None => format!("{path}/"),
+        };
+        // What begins with two slashes names another host, and browsers read the one as the other.
+        let is_ours = other.starts_with('/') && !other[1..].starts_with(['/', '\\']);
+        (is_ours && (0..METHODS.len()).any(|slot| self.at(slot, &other).is_some())).then_some(other)
+    }
+
+    /// The route of a slot for `path`. A parameter that takes the rest of the path is not among the
+    /// parameters where that is empty.
+    fn at<'t, 'p>(&'t self, slot: usize, path: &'p str) -> Option<(usize, PathParams<'t, 'p>)> {
+        let found = self.trees[slot].at(path).ok();
+        let found = found
+            .or_else(|| path.ends_with('/').then(|| self.rests[slot].at(path).ok()).flatten())?;
+        Some((*found.value, found.params))
+    }
+
+    /// The methods whose slots answer, as the value of `Allow`; empty when there are none.
+    fn allow(&self, answers: impl Fn(usize) -> bool) -> String {
         let mut names: Vec<&str> = METHODS
             .iter()
-            .zip(&self.trees)
-            .filter(|(_, tree)| tree.at(path).is_ok())
-            .map(|(method, _)| method.as_str())
+            .enumerate()
+            .filter(|(slot, _)| answers(*slot))
+            .map(|(_, method)| method.as_str())
             .collect();
         if names.is_empty() {
             return String::new();
@@ -164,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_path_may_be_empty_unless_a_route_ends_there() {
+        let table = table(&[
+            (Method::GET, "/a/{id}/{rest:path}"),
+            (Method::GET, "/b/{rest:path}"),
+            (Method::GET, "/b/"),
+        ]);
+        let Lookup::Found { value: 0, params } = table.find(&Method::GET, "/a/7/") else {
+            unreachable!("/a/7/ has an empty rest")
+        };
+        assert_eq!((params.get("id"), params.get("rest")), (Some("7"), None));
+        assert!(matches!(table.find(&Method::GET, "/b/"), Lookup::Found { value: 2, .. }));
+        assert!(matches!(table.find(&Method::GET, "/a/7"), Lookup::NotFound));
+        assert!(matches!(table.find(&Method::PUT, "/a/7/"), Lookup::OtherMethods(_)));
+    }
+
+    #[test]
     fn head_falls_back_to_get() {
         let table = table(&[(Method::GET, "/a")]);
         assert!(matches!(table.find(&Method::HEAD, "/a"), Lookup::HeadOfGet { value: 0, .. }));
@@ -177,6 +242,23 @@ mod tests {
         };
         assert_eq!(allow, "GET, POST, HEAD, OPTIONS");
         assert!(matches!(table.find(&Method::GET, "/b"), Lookup::NotFound));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_leads_to_the_route_without_it_and_never_to_another_host() {
+        let mut table = Table::new(true);
+        for (value, path) in ["/a", "/b/", "//{x}/", "/\\{x}/"].iter().enumerate() {
+            table.insert(&Method::GET, &Pattern::parse(path).unwrap(), value).unwrap();
+        }
+        let to = |path| match table.find(&Method::POST, path) {
+            Lookup::Redirect(to) => Some(to),
+            _ => None,
+        };
+        assert_eq!(to("/b").as_deref(), Some("/b/"));
+        assert_eq!(to("//evil.example"), None);
+        assert_eq!(to("/\\evil.example"), None);
+        assert_eq!(to("*"), None);
+        assert!(matches!(Table::default().find(&Method::GET, "/b"), Lookup::NotFound));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-"""HEAD from GET, OPTIONS and 405 with Allow, 404, and no redirects for slashes."""
+"""HEAD from GET, OPTIONS and 405 with Allow, 404, and redirects for slashes only where asked for."""
 
 from __future__ import annotations
 
@@ -144,6 +144,48 @@ def test_a_path_that_no_route_has_is_404_for_every_method(client: TestClient) ->
 def test_a_slash_too_many_is_not_redirected(client: TestClient, path: str) -> None:
     for method in ("GET", "DELETE"):
         assert client.request(method, path).status_code == 404
+
+
+def test_a_slash_too_many_or_too_few_is_redirected_where_the_app_asks_for_it() -> None:
+    app = App(redirect_slashes=True)
+    app.post("/plain")(write)
+    app.post("/slash/{name}/")(lambda name: name)
+    app.get("/all/{rest:path}")(lambda rest: [rest])
+    with TestClient(app, follow_redirects=False) as client:
+        for path, location in [
+            ("/plain/", "/plain"),
+            ("/plain/?a=%26&b", "/plain?a=%26&b"),
+            ("/slash/%C3%BC", "/slash/%C3%BC/"),
+        ]:
+            response = client.post(path)
+            assert (response.status_code, response.headers["location"]) == (307, location)
+            assert response.content == b""
+        assert client.post("/plain//").status_code == 404
+        assert client.get("/all").headers["location"] == "/all/"
+        # The route takes these: nothing to redirect.
+        assert client.get("/all/").json() == [""]
+        assert client.get("/all/x/").json() == ["x/"]
+    with TestClient(app, follow_redirects=True) as client:
+        assert client.post("/slash/ada").text == "ada"
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example"])
+def test_a_redirect_for_a_slash_stays_on_this_host(serve: Serve, raw: Connect, path: str) -> None:
+    app = App(redirect_slashes=True)
+    app.get("//{name}/")(lambda name: name)
+    app.get("/\\{name}/")(lambda name: name)
+    response = raw(serve(app)).get(path)
+    assert response.header("location") is None
+    assert response.status == 404
+
+
+def test_options_of_the_server_itself_names_all_methods(serve: Serve, raw: Connect) -> None:
+    connection = raw(serve(app))
+    connection.send("OPTIONS * HTTP/1.1\r\nHost: t\r\n\r\n")
+    response = connection.response()
+    assert response.status == 204
+    allow = set((response.header("allow") or "").split(", "))
+    assert allow == {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
 
 
 def test_head_is_not_answered_from_anything_but_get(client: TestClient) -> None:

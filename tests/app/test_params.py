@@ -227,6 +227,7 @@ def annotated(key: UUID, count: int, rest: str) -> list[object]:
         (f"uuid/{SOME}", SOME),
         ("str/7", "7"),
         ("path/a/b%20c/", "a/b c/"),
+        ("path/", ""),
     ],
 )
 def test_a_converter_in_the_pattern_does_without_an_annotation(
