@@ -19,7 +19,12 @@ from typing import Any
 
 from treadle._treadle import Handle, LoopCore, Outbox
 from treadle._treadle import Lane as NativeLane
-from treadle.transports import SocketTransport, make_socket_transport, make_tls_transport
+from treadle.transports import (
+    SocketTransport,
+    make_socket_transport,
+    make_tls_transport,
+    start_tls,
+)
 
 
 class _Watched:
@@ -111,6 +116,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     # Where asyncio makes the transports of stream sockets.
     _make_socket_transport = make_socket_transport
     _make_ssl_transport = make_tls_transport
+    start_tls = start_tls
 
     # What the native half leaves to asyncio: debug mode, and what a closed loop answers.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 import warnings
 from asyncio import SelectorEventLoop, base_events, constants, futures, transports, trsock
@@ -248,6 +249,65 @@ def make_tls_transport(
         ssl_shutdown_timeout=ssl_shutdown_timeout,
     )
     make_socket_transport(loop, rawsock, tls, extra=extra, server=server)
+    return tls._app_transport
+
+
+async def start_tls(
+    loop: Any,
+    transport: Any,
+    protocol: Any,
+    sslcontext: Any,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> Any:
+    """Puts TLS on an open connection, for `protocol`; gives the transport to go on with."""
+    settings: dict[str, Any] = {
+        "ssl_handshake_timeout": ssl_handshake_timeout,
+        "ssl_shutdown_timeout": ssl_shutdown_timeout,
+    }
+    if not isinstance(transport, SocketTransport) or not isinstance(sslcontext, ssl.SSLContext):
+        return await SelectorEventLoop.start_tls(
+            loop,
+            transport,
+            protocol,
+            sslcontext,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            **settings,
+        )
+    ready = loop.create_future()
+    tls = TlsProtocol(
+        loop,
+        protocol,
+        sslcontext,
+        ready,
+        server_side,
+        server_hostname,
+        call_connection_made=False,
+        **settings,
+    )
+    # Nothing may arrive before the protocol knows its transport.
+    transport.pause_reading()
+    reader = getattr(protocol, "_stream_reader", None) if server_side else None
+    if isinstance(protocol, asyncio.StreamReaderProtocol) and reader is not None:
+        # The client may begin before it is told that it can: this is ciphertext.
+        tls._incoming.write(reader._buffer)
+        reader._buffer.clear()
+    transport.set_protocol(tls)
+    steps = [
+        loop.call_soon(tls.connection_made, transport),
+        loop.call_soon(transport.resume_reading),
+    ]
+    try:
+        await ready
+    except BaseException:
+        transport.close()
+        for step in steps:
+            step.cancel()
+        raise
     return tls._app_transport
 
 

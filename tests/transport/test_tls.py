@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,66 @@ def test_every_byte_comes_back_in_order(certificate: Path, upgraded: bool) -> No
             await sending
         writer.close()
         await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_a_client_may_begin_tls_before_the_server_does(certificate: Path) -> None:
+    """Its first bytes lie in the reader then: not text that came before, but the handshake."""
+    server_side, client_side = contexts(certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() == b"STARTTLS\n"
+        await writer.start_tls(server_side)
+        await echo(reader, writer)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_side.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, b"STARTTLS\n" + outgoing.read())
+
+            async def step(act: Callable[[], Any]) -> Any:
+                while True:
+                    try:
+                        return act()
+                    except ssl.SSLWantReadError:
+                        incoming.write(await loop.sock_recv(client, 65536))
+                    finally:
+                        await loop.sock_sendall(client, outgoing.read())
+
+            await step(tls.do_handshake)
+            await step(lambda: tls.write(b"sealed"))
+            assert await step(lambda: tls.read(6)) == b"sealed"
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_an_upgrade_that_fails_closes_the_connection(certificate: Path) -> None:
+    _, client_side = contexts(certificate)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"this is not TLS\n")
+        await reader.read()
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        with pytest.raises(ssl.SSLError):
+            await writer.start_tls(client_side, server_hostname="localhost")
+        assert writer.transport.is_closing()
+        await asyncio.sleep(0)  # the turn that closes it
         server.close()
         await server.wait_closed()
 
