@@ -196,6 +196,7 @@ class Param:
         convert: Callable[[str], Any] | None = None,
         list: bool = False,
         default: tuple[Any] | None = None,
+        copy: Callable[[Any], Any] | None = None,
         keyword: str | None = None,
         decoder: Callable[[], Callable[[bytes], Any]] | None = None,
     ) -> Self: ...
@@ -356,6 +357,7 @@ class HttpConfig:
         timeout_header: float,
         timeout_keep_alive: float,
         timeout_request: float,
+        timeout_write: float,
         access_log: bool,
         telemetry: bool = True,
     ) -> Self: ...

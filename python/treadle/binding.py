@@ -21,6 +21,12 @@ __all__ = ["BindError", "Binding", "bind", "bind_tcp", "bind_unix"]
 # The machine lacks the address or its family: no reason to fail while another address will do.
 _ABSENT = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
+UNSENT = 128 * 1024
+"""Bytes that the kernel takes of an answer beyond what is on its way, by connection.
+
+Otherwise it takes megabytes: a generator would be as far ahead of a slow client, and one that reads
+steadily would look as if it took nothing for as long as those last."""
+
 
 class BindError(Exception):
     """No listening socket could be opened. The text is one sentence."""
@@ -127,6 +133,9 @@ def _listen(
         if family == socket.AF_INET6:
             # A name's IPv4 address has its own socket; a literal `::` is meant for both.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_v6))
+        # Accepted sockets inherit it.
+        if lowat := getattr(socket, "TCP_NOTSENT_LOWAT", None):
+            listener.setsockopt(socket.IPPROTO_TCP, lowat, UNSENT)
         listener.setblocking(False)
         listener.bind((address, port))
         listener.listen(backlog)
@@ -168,7 +177,11 @@ class _SocketFile:
 
 
 def bind_unix(path: str, backlog: int, *, private: bool = False) -> Binding:
-    """Listens on a Unix socket; a `private` one lets its owner alone connect. Raises `BindError`."""
+    """Listens on a Unix socket. Raises `BindError`.
+
+    Like a port it is open to all users of the machine, a proxy's among them: the folder is what
+    keeps them out. To a `private` one its owner alone can connect.
+    """
     if not hasattr(socket, "AF_UNIX"):
         raise BindError("cannot listen on a Unix socket: this system has none.")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -176,8 +189,7 @@ def bind_unix(path: str, backlog: int, *, private: bool = False) -> Binding:
         _clear(path)
         listener.setblocking(False)
         listener.bind(path)
-        if private:
-            os.chmod(path, 0o600)  # nobody can connect before it listens
+        os.chmod(path, 0o600 if private else 0o666)  # nobody can connect before it listens
         listener.listen(backlog)
     except BindError:
         listener.close()

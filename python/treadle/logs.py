@@ -1,8 +1,9 @@
 """Logging for apps that set up none of their own.
 
 What the server says goes to the loggers `treadle` and, a line per request, `treadle.access`. Where
-a handler is set on one of them or on the root logger, the app has its own logging, and the only
-thing done here is what it asked for with `access_log`: to let access lines pass their logger.
+a handler is set on one of them or on the root logger, the app has its own logging, and nothing is
+done here but what it asked for: with `access_log` access lines pass their logger, and a `log_level`
+other than the default becomes that of `treadle`, unless it has one.
 Otherwise both get one handler on standard error while the app runs:
 
     2026-11-20 19:43:22,123 WARNING treadle: ...
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from treadle.options import Options
 
 __all__ = ["Formatter", "configured"]
+
+_USUAL = "info"
+"""The level that nobody asked for."""
 
 _ACCESS = (
     '{0.client} "{0.method} {0.path}" {0.status} {0.bytes}B {0.duration_ms:.1f}ms lane={0.lane}'
@@ -67,6 +71,8 @@ def configured(options: Options) -> Iterator[None]:
         server.propagate = False
         if server.level == logging.NOTSET:
             server.setLevel(options.log_level.upper())
+    elif server.level == logging.NOTSET and options.log_level != _USUAL:
+        server.setLevel(options.log_level.upper())
     try:
         yield
     finally:

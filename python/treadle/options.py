@@ -284,6 +284,12 @@ class Options:
         "time from a request's head until its answer starts; 0 is no limit",
         "SECONDS",
     )
+    timeout_write: float = _option(
+        _seconds,
+        60.0,
+        "time a client may take nothing of its answer; 0 is no limit",
+        "SECONDS",
+    )
     grace: float = _option(
         _seconds, 10.0, "time requests have to finish once the server is told to stop", "SECONDS"
     )

@@ -22,7 +22,8 @@ class RouteOptions(TypedDict, total=False):
     """What can be said of a route besides path and method.
 
     status: HTTP status of plain results (default 200; 204 for None).
-    timeout: seconds until the client gets 504 and the Task is cancelled.
+    timeout: seconds until the client gets 504 and the Task is cancelled: for the body to arrive and
+        the answer to start. A `def` handler that runs on the lane cannot be ended by it.
     limit_body: bytes of request body taken, instead of the server's limit.
     offload: call a blocking `def` handler on the thread pool.
     cancel_on_disconnect: False lets the handler finish when its client leaves.
@@ -56,6 +57,11 @@ class Declared:
             self._check()
             mode = signature.mode(self.handler, offload=bool(options.pop("offload", False)))
             methods = list(self.methods)
+            if mode == "inline" and "timeout" in options and not signature.has_body(methods):
+                raise signature.SignatureError(
+                    "timeout= cannot end a `def` handler that runs on the lane: "
+                    "make it async, or register it with offload=True"
+                )
 
             def make(params: list[Any]) -> Route:
                 return Route(

@@ -83,6 +83,7 @@ class Server:
             timeout_header=options.timeout_header,
             timeout_keep_alive=options.timeout_keep_alive,
             timeout_request=options.timeout_request,
+            timeout_write=options.timeout_write,
             access_log=options.access_log,
             telemetry=options.telemetry,
         )

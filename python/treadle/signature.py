@@ -8,6 +8,8 @@ everything else (dict, list, Struct, dataclass, TypedDict, pydantic model) is th
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import enum
 import inspect
 import types
@@ -32,6 +34,8 @@ _CONVERTED = (UUID, datetime, date, time, timedelta, Decimal)
 _OF_CONVERTER: dict[str, Any] = {"str": str, "int": int, "float": float, "uuid": UUID, "path": str}
 _MARKERS = (Query, Header, Cookie, Body)
 _EMPTY = inspect.Parameter.empty
+_SHARED = (type(None), str, int, float, bool, bytes, enum.Enum, *_CONVERTED)
+"""Defaults that nobody can change."""
 
 
 class SignatureError(Exception):
@@ -89,7 +93,7 @@ def params(
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise SignatureError(f"{stars}{parameter.name} takes any number of arguments")
         param, is_body = _param(
-            parameter, hints.get(parameter.name, _EMPTY), in_path, has_body=_has_body(methods)
+            parameter, hints.get(parameter.name, _EMPTY), in_path, has_body=has_body(methods)
         )
         if is_body:
             if body_name is not None:
@@ -119,7 +123,8 @@ def _hints(handler: Handler, caller_locals: dict[str, Any]) -> dict[str, Any]:
         raise SignatureError(f"its annotations cannot be read: {error}") from error
 
 
-def _has_body(methods: list[str]) -> bool:
+def has_body(methods: list[str]) -> bool:
+    """Whether requests of one of the methods usually have a body."""
     return any(method in ("POST", "PUT", "PATCH") for method in methods)
 
 
@@ -129,6 +134,12 @@ def _param(
     name = parameter.name
     keyword = name if parameter.kind is parameter.KEYWORD_ONLY else None
     default = None if parameter.default is _EMPTY else (parameter.default,)
+    if _is_marker(parameter.default):
+        kind = "str" if hint is _EMPTY else _name(hint)
+        raise SignatureError(
+            f"parameter {name!r} has a marker for its default: "
+            f"write {name}: Annotated[{kind}, {parameter.default!r}]"
+        )
     hint, marker = _marker(hint)
 
     if name in in_path:
@@ -154,13 +165,25 @@ def _param(
                 return Param(name, "raw_body", keyword=keyword), True
             # Like any body with a default; what is there is its own decoding.
             return Param(
-                name, "body", default=default, keyword=keyword, decoder=lambda: bytes
+                name,
+                "body",
+                default=default,
+                copy=_copier(default),
+                keyword=keyword,
+                decoder=lambda: bytes,
             ), True
         try:
             decoder = make_decoder(Any if hint is _EMPTY else hint)
         except TypeError as error:
             raise SignatureError(f"parameter {name!r}: {error}") from error
-        return Param(name, "body", default=default, keyword=keyword, decoder=decoder), True
+        return Param(
+            name,
+            "body",
+            default=default,
+            copy=_copier(default),
+            keyword=keyword,
+            decoder=decoder,
+        ), True
 
     source, alias = _textual(name, marker)
     element, is_list = _element(hint)
@@ -174,6 +197,7 @@ def _param(
         convert=convert,
         list=is_list,
         default=default,
+        copy=_copier(default),
         keyword=keyword,
     ), False
 
@@ -186,15 +210,27 @@ def _marker(hint: Any) -> tuple[Any, Any]:
     marker = None
     rest = []
     for item in metadata:
-        if isinstance(item, type) and issubclass(item, _MARKERS):
-            item = item()
-        if isinstance(item, _MARKERS):
-            marker = item
+        if _is_marker(item):
+            marker = item() if isinstance(item, type) else item
         else:
             rest.append(item)
     if rest:
         base = typing.Annotated[(base, *rest)]
     return base, marker
+
+
+def _is_marker(item: Any) -> bool:
+    return isinstance(item, _MARKERS) or (isinstance(item, type) and issubclass(item, _MARKERS))
+
+
+def _copier(default: tuple[Any] | None) -> Callable[[Any], Any] | None:
+    """What gives each call a default of its own; None where they may share it."""
+    if default is None or isinstance(default[0], (*_SHARED, type)):
+        return None
+    with contextlib.suppress(Exception):  # what cannot be copied is shared
+        if copy.deepcopy(default[0]) is not default[0]:
+            return copy.deepcopy
+    return None
 
 
 def _injected(hint: Any) -> str | None:

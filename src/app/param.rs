@@ -65,6 +65,8 @@ pub struct Param {
     pub(super) scalar: Scalar,
     pub(super) list: bool,
     pub(super) default: Option<Py<PyAny>>,
+    /// Gives each call a default of its own, where it could change it.
+    pub(super) copy: Option<Py<PyAny>>,
     /// The parameter's own name, if it is keyword-only.
     pub(super) keyword: Option<String>,
     /// Makes a body decoder (bytes to value), one for each lane.
@@ -75,7 +77,7 @@ pub struct Param {
 impl Param {
     /// `default` is a tuple of one value, or None when the parameter is required.
     #[new]
-    #[pyo3(signature = (alias, source, *, scalar="str", convert=None, list=false, default=None, keyword=None, decoder=None))]
+    #[pyo3(signature = (alias, source, *, scalar="str", convert=None, list=false, default=None, copy=None, keyword=None, decoder=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         alias: String,
@@ -84,6 +86,7 @@ impl Param {
         convert: Option<Py<PyAny>>,
         list: bool,
         default: Option<(Py<PyAny>,)>,
+        copy: Option<Py<PyAny>>,
         keyword: Option<String>,
         decoder: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
@@ -93,6 +96,7 @@ impl Param {
             scalar: Scalar::from_name(scalar, convert)?,
             list,
             default: default.map(|(value,)| value),
+            copy,
             keyword,
             decoder,
         })
@@ -100,6 +104,20 @@ impl Param {
 }
 
 impl Param {
+    /// The default for one call, if there is one.
+    ///
+    /// # Errors
+    /// What copying it raises.
+    pub(super) fn default(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let Some(value) = &self.default else {
+            return Ok(None);
+        };
+        match &self.copy {
+            Some(copy) => copy.call1(py, (value,)).map(Some),
+            None => Ok(Some(value.clone_ref(py))),
+        }
+    }
+
     /// The same with references of its own.
     pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
         Self {
@@ -108,6 +126,7 @@ impl Param {
             scalar: self.scalar.clone_ref(py),
             list: self.list,
             default: self.default.as_ref().map(|value| value.clone_ref(py)),
+            copy: self.copy.as_ref().map(|copy| copy.clone_ref(py)),
             keyword: self.keyword.clone(),
             decoder: self.decoder.as_ref().map(|value| value.clone_ref(py)),
         }

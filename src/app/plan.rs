@@ -291,9 +291,10 @@ impl Plan {
             return Ok(());
         };
         let param = &self.params[at];
-        let value = match (&self.decode, &param.default) {
-            (Some(_), Some(default)) if bytes.is_empty() => default.clone_ref(py),
-            (Some(decode), _) => body::decode(decode.bind(py), bytes)?,
+        let default = if bytes.is_empty() { param.default(py)? } else { None };
+        let value = match (&self.decode, default) {
+            (Some(_), Some(default)) => default,
+            (Some(decode), None) => body::decode(decode.bind(py), bytes)?,
             (None, _) => PyBytes::new(py, bytes).into_any().unbind(),
         };
         if let Some(slot) = arguments.get_mut(at) {
@@ -305,10 +306,7 @@ impl Plan {
 
 /// The value of a parameter that is made from text; the inner error is the client's.
 fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<Py<PyAny>, String>> {
-    let default = |missing: &str| match &param.default {
-        Some(default) => Ok(default.clone_ref(py)),
-        None => Err(missing.to_owned()),
-    };
+    let default = |missing: &str| param.default(py).map(|found| found.ok_or(missing.to_owned()));
     match param.source {
         Source::Path => {
             let found = input.path.iter().find(|(name, _)| *name == param.alias);
@@ -327,11 +325,11 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
                 Ok(text) => param.scalar.convert(py, text),
                 Err(_) => Ok(Err("not ASCII".to_owned())),
             },
-            None => Ok(default("missing")),
+            None => default("missing"),
         },
         Source::Cookie => match input.head.cookie(&param.alias) {
             Some(text) => param.scalar.convert(py, text),
-            None => Ok(default("missing")),
+            None => default("missing"),
         },
         _ => {
             let query = input.head.uri.query().unwrap_or_default();
@@ -341,7 +339,7 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
             if !param.list {
                 return match values.next() {
                     Some(text) => param.scalar.convert(py, &text),
-                    None => Ok(default("missing")),
+                    None => default("missing"),
                 };
             }
             let list = PyList::empty(py);
@@ -352,7 +350,7 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
                 }
             }
             if list.is_empty() {
-                return Ok(default("missing"));
+                return default("missing");
             }
             Ok(Ok(list.into_any().unbind()))
         }

@@ -219,7 +219,7 @@ fn unreadable(gone: bool) -> PyErr {
 fn body_error(py: Python<'_>, error: BodyError) -> PyErr {
     let raise = || -> PyResult<PyErr> {
         let (status, detail) = match error {
-            BodyError::TooLarge => (413, "Content Too Large"),
+            BodyError::TooLarge => (413, "Payload Too Large"),
             BodyError::Malformed => (400, "Bad Request"),
             BodyError::Answered => return Ok(unreadable(true)),
             BodyError::Disconnected => {

@@ -39,7 +39,7 @@ fn seconds(name: &str, value: f64) -> PyResult<Option<Duration>> {
 impl HttpConfig {
     /// Durations in seconds, sizes in bytes; 0 is no limit.
     #[new]
-    #[pyo3(signature = (*, limit_body, limit_connections, limit_concurrency, timeout_header, timeout_keep_alive, timeout_request, access_log, telemetry=true))]
+    #[pyo3(signature = (*, limit_body, limit_connections, limit_concurrency, timeout_header, timeout_keep_alive, timeout_request, timeout_write, access_log, telemetry=true))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         limit_body: u64,
@@ -48,6 +48,7 @@ impl HttpConfig {
         timeout_header: f64,
         timeout_keep_alive: f64,
         timeout_request: f64,
+        timeout_write: f64,
         access_log: bool,
         telemetry: bool,
     ) -> PyResult<Self> {
@@ -57,7 +58,7 @@ impl HttpConfig {
             keep_alive_timeout: seconds("timeout_keep_alive", timeout_keep_alive)?
                 .unwrap_or(UNLIMITED),
             request_timeout: seconds("timeout_request", timeout_request)?,
-            write_timeout: seconds("timeout_request", timeout_request)?.unwrap_or(UNLIMITED),
+            write_timeout: seconds("timeout_write", timeout_write)?.unwrap_or(UNLIMITED),
             max_body: if limit_body == 0 { u64::MAX } else { limit_body },
             limit_connections: limit(limit_connections),
             limit_concurrency: limit(limit_concurrency),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Optional, Union
 from urllib.parse import quote
 from uuid import UUID
@@ -17,6 +19,7 @@ from treadle import App, Cookie, Header, HTTPException, Lane, Query, Request
 from treadle.testing import TestClient
 
 app = App()
+WHEN = datetime(2026, 11, 21)
 SOME = UUID("12345678-1234-5678-1234-567812345678")
 
 
@@ -460,3 +463,29 @@ def never(n: int) -> None:
 def test_the_handler_is_not_called_with_values_that_do_not_fit(client: TestClient) -> None:
     assert client.get("/never?n=x").status_code == 422
     assert client.get("/never?n=1").status_code == 418
+
+
+def test_a_default_that_can_be_changed_is_each_calls_own() -> None:
+    app = App()
+    lock = SimpleNamespace(held=threading.Lock())  # cannot be copied
+
+    @app.get("/query")
+    def query(values: list[int] = [], at: datetime = WHEN) -> list[int]:  # noqa: B006
+        assert at is WHEN
+        values.append(len(values))
+        return values
+
+    @app.post("/shared")
+    def shared(body: Any = lock) -> bool:
+        return body is lock
+
+    @app.post("/body")
+    async def body(data: dict[str, list[int]] = {"a": []}) -> dict[str, list[int]]:  # noqa: B006
+        data["a"].append(1)
+        return data
+
+    with TestClient(app) as client:
+        for _ in range(2):
+            assert client.get("/query").json() == [0]
+            assert client.post("/body").json() == {"a": [1]}
+            assert client.post("/shared").json() is True

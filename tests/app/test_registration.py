@@ -268,3 +268,23 @@ def test_a_bad_prefix_is_refused(prefix: str) -> None:
 def test_only_an_exception_class_can_have_a_handler(kind: Any) -> None:
     with pytest.raises(RegistrationError, match="is not an exception class"):
         App().exception_handler(kind)
+
+
+@pytest.mark.parametrize("default", [Query("q"), Header(), Cookie, Body()])
+def test_a_marker_for_a_default_is_told_where_it_belongs(default: Any) -> None:
+    def handler(name: str = default) -> None: ...
+
+    with pytest.raises(RegistrationError) as caught:
+        App().get("/")(handler)
+    assert f"write name: Annotated[str, {default!r}]" in str(caught.value)
+    assert f"{__file__}:{handler.__code__.co_firstlineno}" in str(caught.value)
+
+
+def test_a_time_limit_that_cannot_be_kept_is_refused() -> None:
+    def handler() -> None: ...
+
+    with pytest.raises(RegistrationError, match="make it async, or register it with offload=True"):
+        App().get("/", timeout=1)(handler)
+    App().get("/", timeout=1, offload=True)(handler)
+    # It is for the body as well.
+    App().post("/", timeout=1)(handler)

@@ -16,6 +16,8 @@ from treadle import App, Request, StreamingResponse
 
 SHORT = 0.1
 """Seconds of the timeout under test; the clock that watches over it ticks eight times in it."""
+BIG = 12 * 1024 * 1024
+"""Bytes of an answer: more than the buffers of two sockets hold."""
 
 
 def app(hold: Hold | None = None) -> App:
@@ -178,6 +180,50 @@ def test_an_answer_that_has_begun_may_take_its_time(serve: Any, raw: Any, hold: 
         assert idle.is_closed()
     hold.release()
     assert streaming.response().body == b"ab"
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def big() -> App:
+    made = app()
+
+    @made.get("/big")
+    def root() -> bytes:
+        return bytes(BIG)
+
+    return made
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(serve: Any, raw: Any) -> None:
+    made = big()
+    live = serve(made, timeout_write=SHORT)
+    connection, other = raw(live), raw(live)
+    connection.send(request("GET", "/big"))
+
+    def is_over() -> bool:
+        stats = made.stats()
+        begun = any(route.template == "/big" and route.requests for route in stats.routes)
+        return begun and stats.lanes[0].open == 1
+
+    while not is_over():
+        assert_serves(other)
+    with pytest.raises((ConnectionResetError, EOFError)):
+        connection.exactly(BIG)
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(serve: Any, raw: Any) -> None:
+    """The kernel's buffers do not hide for longer than the limit that it takes some."""
+    limit = 6 * SHORT
+    connection = raw(serve(big(), timeout_write=limit))
+    connection.send(request("GET", "/big"))
+    connection.until(b"\r\n\r\n")
+    until = time.monotonic() + 3 * limit
+    taken = 0
+    while time.monotonic() < until:
+        taken += len(connection.exactly(8192))
+        time.sleep(SHORT / 10)  # slow is what it is
+    assert len(connection.exactly(BIG - taken)) == BIG - taken
 
 
 def test_0_is_no_limit(serve: Any, raw: Any, hold: Hold) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_a_unix_socket_is_removed_at_the_end(short_path: Path) -> None:
         assert binding.url == f"unix:{short_path}"
         assert connects(str(short_path))
     assert not short_path.exists()
+
+
+def test_a_unix_socket_is_open_to_other_users_as_a_port_is(short_path: Path) -> None:
+    """The proxy in front is one."""
+    before = os.umask(0o077)
+    try:
+        with opened(uds=short_path):
+            assert stat.S_IMODE(short_path.stat().st_mode) == 0o666
+    finally:
+        os.umask(before)
 
 
 def test_a_relative_unix_socket_is_removed_from_where_it_was_made(

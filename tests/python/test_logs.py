@@ -52,6 +52,21 @@ def configured(*theirs: tuple[logging.Logger, logging.Handler], **arguments: Any
         logging.root.handlers = pytests
 
 
+@pytest.mark.parametrize(("asked", "level"), [("info", logging.NOTSET), ("error", logging.ERROR)])
+def test_an_app_with_logging_of_its_own_still_gets_the_level_it_asked_for(
+    asked: str, level: int
+) -> None:
+    server = logging.getLogger("treadle")
+    with configured((logging.root, logging.NullHandler()), log_level=asked):
+        assert server.level == level
+    server.setLevel(logging.DEBUG)
+    try:
+        with configured((logging.root, logging.NullHandler()), log_level=asked):
+            assert server.level == logging.DEBUG, "the app has said so itself"
+    finally:
+        server.setLevel(logging.NOTSET)
+
+
 def test_an_unconfigured_app_gets_one_line_per_record_on_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

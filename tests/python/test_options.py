@@ -47,6 +47,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "timeout_header": 10.0,
         "timeout_keep_alive": 75.0,
         "timeout_request": 60.0,
+        "timeout_write": 60.0,
         "grace": 10.0,
         "log_level": "info",
         "access_log": False,
