@@ -15,7 +15,10 @@ import math
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
+
+from treadle.eager import eager_task
 
 _PENDING, _DONE, _FAILED, _CANCELLED = range(4)
 
@@ -77,8 +80,8 @@ class JoinHandle[T]:
         self._coroutine: object = None
         """While it is not done."""
         self._task: asyncio.Task[Any] | None = None
-        self._wanted: tuple[Any] | None = None
-        """The message of a cancellation that came before there was a Task."""
+        self._wanted = False
+        """Whether it is to be cancelled: asked when it is to start."""
         self._retrieved = False
         self._callbacks: list[Callable[[JoinHandle[T]], object]] | None = []
 
@@ -115,8 +118,8 @@ class JoinHandle[T]:
         with self._lock:
             if self._state != _PENDING:
                 return False
-            self._wanted = (msg,)
-        self._lane.call(self._cancel_task)
+            self._wanted = True
+        self._lane.call(partial(self._cancel_task, msg))
         return True
 
     def add_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> None:
@@ -184,27 +187,28 @@ class JoinHandle[T]:
         """On the lane, in the context of the caller."""
         with self._lock:
             wanted = self._wanted
-        if wanted is not None:
-            coroutine.close()
-            self._settle(_CANCELLED, None, None)
+        if wanted:
+            try:
+                coroutine.close()
+            finally:
+                self._settle(_CANCELLED, None, None)
             return
         self._coroutine = coroutine
-        loop = self._lane.loop
-        task = asyncio.Task(
-            coroutine, loop=loop, context=contextvars.copy_context(), eager_start=True
-        )
+        try:
+            task = eager_task(coroutine, self._lane.loop, contextvars.copy_context())
+        except BaseException as error:  # no memory for a Task: nobody shall wait for it
+            self._settle(_FAILED, None, error)
+            return
         self._task = task
         if task.done():
             self._finished(task)
-            return
-        task.add_done_callback(self._finished)
-        if self._wanted is not None:  # during the first step
-            task.cancel(*self._wanted)
+        else:
+            task.add_done_callback(self._finished)
 
-    def _cancel_task(self) -> None:
-        """On the lane."""
-        if self._task is not None and self._wanted is not None:
-            self._task.cancel(*self._wanted)
+    def _cancel_task(self, msg: Any) -> None:
+        """On the lane, after `_start`: a request that came during the first step is no exception."""
+        if self._task is not None:
+            self._task.cancel(msg)
 
     def _finished(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
@@ -223,14 +227,18 @@ class JoinHandle[T]:
             self._coroutine = None
         self._lane.forget(self)
         for callback in callbacks or ():
-            self._call(callback)
+            # What would end the process has been reported, and keeps no one else from being told.
+            with suppress(SystemExit, KeyboardInterrupt):
+                self._call(callback)
 
     def _call(self, callback: Callable[[JoinHandle[T]], object]) -> None:
         try:
             callback(self)
-        except Exception as error:
+        except BaseException as error:
             message = f"Exception in callback {callback!r}"
             self._lane.report({"message": message, "exception": error})
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
 
     def _wait(self, timeout: float | None) -> None:
         timeout = checked_timeout(timeout)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from treadle._treadle import FREE_THREADED
+from treadle.eager import eager_task
 from treadle.joining import JoinHandle, checked_timeout
 from treadle.pool_lane import PoolLane, join, retire
 
@@ -197,7 +198,7 @@ class _Mapping[S, T]:
         while (index := self._take()) is not None:
             made = self._work(self._items[index])
             coroutine = made if asyncio.iscoroutine(made) else _await(made)
-            task = asyncio.Task(coroutine, loop=loop, context=context.copy(), eager_start=True)
+            task = eager_task(coroutine, loop, context.copy())
             self._results[index] = task.result() if task.done() else await task
 
     def _take(self) -> int | None:

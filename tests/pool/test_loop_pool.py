@@ -112,6 +112,28 @@ def test_what_would_end_the_process_ends_no_lane(pool: LoopPool, kind: type[Base
     assert pool.map(value, range(8)) == list(range(8))
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_process_in_the_first_step(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave(_: object = None) -> None:
+        raise kind(3)
+
+    def at_once(_: object) -> Any:
+        raise kind(4)
+
+    with LoopPool(1) as pool:
+        with pytest.raises(kind, match="3"):
+            pool.spawn(leave()).result(10)
+        with pytest.raises(kind, match="3"):
+            pool.map(leave, [1])
+        with pytest.raises(kind, match="4"):
+            pool.map(at_once, [1])
+        assert pool.spawn(value(7)).result(10) == 7
+        gc.collect()
+    assert not caplog.text
+
+
 def test_coroutines_await_handles(pool: LoopPool, run: Callable[..., Any]) -> None:
     async def main() -> None:
         handle = pool.spawn(value(7))
@@ -222,6 +244,26 @@ def test_callbacks(pool: LoopPool, caplog: pytest.LogCaptureFixture) -> None:
         handle.add_done_callback(3)  # type: ignore[arg-type]
 
 
+def test_a_callback_that_would_end_the_process_keeps_no_one_from_being_told(
+    pool: LoopPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    handle = pool.spawn(gate.wait("x"))
+    told = threading.Event()
+
+    def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    handle.add_done_callback(leave)
+    handle.add_done_callback(lambda _: told.set())
+    gate.wait_entered()
+    gate.open()
+    assert told.wait(10)
+    assert "SystemExit: 3" in caplog.text
+    with pytest.raises(SystemExit):
+        handle.add_done_callback(leave)
+
+
 # -- cancelling -----------------------------------------------------------------------------------
 
 
@@ -267,6 +309,29 @@ def test_cancel_before_the_first_step(pool: LoopPool) -> None:
     with pytest.raises(concurrent.futures.CancelledError):
         handle.result(10)
     assert not started
+
+
+def test_one_cancellation_during_the_first_step_is_one(pool: LoopPool) -> None:
+    inside, release = threading.Event(), threading.Event()
+
+    async def work() -> tuple[object, ...]:
+        inside.set()
+        release.wait(10)
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError as error:
+            for _ in range(5):
+                await asyncio.sleep(0)  # a second one would end it here
+            task = asyncio.current_task()
+            assert task is not None
+            return (task.cancelling(), *error.args)
+        return ()
+
+    handle = pool.spawn(work())
+    assert inside.wait(10)
+    assert handle.cancel("enough")
+    release.set()
+    assert handle.result(10) == (1, "enough")
 
 
 def test_cancelling_who_awaits_cancels_the_work_and_a_shield_prevents_it(
