@@ -1,7 +1,8 @@
 """The handle of a coroutine that runs on a loop of a `LoopPool`.
 
 A handle is shared by everyone who holds it; its lock guards what it knows, and no foreign code runs
-under it. It is settled once, by whoever comes first: the Task, or a cancellation that came before
+under it. Only a handle that is not settled has it taken: the others are not the lane's any more, which
+renews the locks of its own in a forked child. It is settled once, by whoever comes first: the Task, or a cancellation that came before
 there was one. Who waits after that is told at once. An outcome reaches a waiting loop through its
 `call_soon_threadsafe`, and a waiting thread through a lock of its own.
 """
@@ -115,6 +116,9 @@ class JoinHandle[T]:
 
     def cancel(self, msg: Any = None) -> bool:
         """Asks the coroutine to end, as `Task.cancel` does; False when it is done already."""
+        if self._state != _PENDING:
+            return False
+        self._refuse_child()
         with self._lock:
             if self._state != _PENDING:
                 return False
@@ -130,14 +134,18 @@ class JoinHandle[T]:
         """
         if not callable(callback):
             raise TypeError(f"a callable object was expected, got {callback!r}")
-        with self._lock:
-            if self._callbacks is not None:
-                self._callbacks.append(callback)
-                return
+        if self._state == _PENDING:
+            self._refuse_child()
+            with self._lock:
+                if self._callbacks is not None:
+                    self._callbacks.append(callback)
+                    return
         self._call(callback)
 
     def remove_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> int:
         """Takes a callback back; how many times it was there."""
+        if self._state != _PENDING:
+            return 0
         with self._lock:
             if self._callbacks is None:
                 return 0
@@ -148,6 +156,7 @@ class JoinHandle[T]:
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._state == _PENDING:
+            self._refuse_child()
             loop = asyncio.get_running_loop()
             if (current := asyncio.current_task()) and current.get_coro() is self._coroutine:
                 raise RuntimeError(f"Task cannot await on itself: {current!r}")
@@ -172,7 +181,7 @@ class JoinHandle[T]:
         return f"<JoinHandle {state} on lane {self._lane.index}>"
 
     def __del__(self) -> None:
-        if self._state == _FAILED and not self._retrieved:
+        if self._state == _FAILED and not self._retrieved and not self._lane.forked:
             self._lane.report(
                 {
                     "message": "The exception of work in a LoopPool was never retrieved",
@@ -182,6 +191,10 @@ class JoinHandle[T]:
             )
 
     # What the lane does.
+
+    def after_fork(self) -> None:
+        """In a forked child: who held the lock is not there to release it."""
+        self._lock = threading.Lock()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """On the lane, in the context of the caller."""
@@ -244,8 +257,7 @@ class JoinHandle[T]:
         timeout = checked_timeout(timeout)
         if self._state != _PENDING:
             return
-        if self._lane.forked:
-            raise RuntimeError("the work of a LoopPool goes on in the process that forked")
+        self._refuse_child()
         if self._lane.is_here():
             raise RuntimeError(
                 f"waiting for this result on lane {self._lane.index}, which is to produce it, would "
@@ -262,6 +274,10 @@ class JoinHandle[T]:
             self.remove_done_callback(open_gate)
             if self._state == _PENDING:
                 raise TimeoutError
+
+    def _refuse_child(self) -> None:
+        if self._lane.forked:
+            raise RuntimeError("the work of a LoopPool goes on in the process that forked")
 
     def _outcome(self, cancelled: type[BaseException]) -> T:
         if self._state == _CANCELLED:

@@ -31,8 +31,8 @@ class LoopPool:
     block is left by an exception, the work is cancelled first. A pool that is forgotten finishes its
     work and ends. An interpreter that leaves cancels what still runs.
 
-    A pool does not survive `fork`: in the child, `spawn` and waiting for a handle of the parent's
-    raise `RuntimeError`. Make pools after forking.
+    A pool does not survive `fork`: in the child, `spawn` raises `RuntimeError`, as does waiting for,
+    cancelling or awaiting a handle of the parent's that is not done. Make pools after forking.
 
     >>> with LoopPool(lanes=4) as pool:
     ...     handle = pool.spawn(fetch(url))
@@ -47,6 +47,7 @@ class LoopPool:
         if lanes < 1:
             raise ValueError("lanes must be greater than 0")
         self._lock = threading.Lock()
+        _pools.add(self)
         self._lanes = [PoolLane(index) for index in range(lanes)]
         started: list[PoolLane] = []
         try:
@@ -230,6 +231,7 @@ async def _await[T](awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+_pools: weakref.WeakSet[LoopPool] = weakref.WeakSet()
 _claimed: weakref.WeakSet[Any] = weakref.WeakSet()
 _claim_lock = threading.Lock()
 
@@ -249,3 +251,14 @@ def _claim(coroutine: Coroutine[Any, Any, Any]) -> None:
             _claimed.add(coroutine)
         except TypeError:
             pass  # a coroutine of somebody's own make that has no weak references
+
+
+def _after_fork() -> None:
+    """In a forked child, where nobody is left to release what was held."""
+    global _claim_lock
+    _claim_lock = threading.Lock()
+    for pool in _pools:
+        pool._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -13,6 +13,7 @@ import contextvars
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
@@ -42,6 +43,7 @@ class PoolLane:
         # A daemon, so that a coroutine that blocks for ever does not keep the interpreter from
         # leaving; `_end_all` ends the others before that.
         self.thread = threading.Thread(target=self._run, name=f"treadle-pool-{index}", daemon=True)
+        _known.add(self)
 
     @property
     def load(self) -> int:
@@ -95,6 +97,8 @@ class PoolLane:
 
     def cancel_all(self) -> None:
         """Asks everything to end."""
+        if self.forked:
+            return
         with self._lock:
             handles = list(self._handles)
         for handle in handles:
@@ -107,7 +111,10 @@ class PoolLane:
     def after_fork(self) -> None:
         """In a forked child, where the thread does not exist."""
         self.forked = self._retired = True
+        # Whoever held a lock, as any thread may when another one forks, is not here to release it.
         self._lock = threading.Lock()
+        for handle in self._handles:
+            handle.after_fork()
 
     def _run(self) -> None:
         try:
@@ -166,6 +173,9 @@ def join(lanes: Iterable[PoolLane], timeout: float | None) -> None:
 
 
 _live: set[PoolLane] = set()
+"""Whose threads run: kept from being forgotten."""
+_known: weakref.WeakSet[PoolLane] = weakref.WeakSet()
+"""All there are, also those that have ended or have not begun."""
 
 
 def _end_all() -> None:
@@ -178,7 +188,7 @@ def _end_all() -> None:
 
 
 def _after_fork() -> None:
-    for lane in _live:
+    for lane in _known:
         lane.after_fork()
     _live.clear()
 

@@ -691,6 +691,57 @@ def test_a_forked_child_is_told() -> None:
     ]
 
 
+HELD = """
+import asyncio, contextlib, faulthandler, os, threading, warnings, treadle
+from treadle import pool as module
+warnings.simplefilter('ignore')
+pool = treadle.LoopPool(1)
+done, pending = pool.spawn(asyncio.sleep(0, 'done')), pool.spawn(asyncio.Event().wait())
+done.result()
+async def wait(): await pending
+def refused(ask, *args):
+    try: ask(*args)
+    except RuntimeError as error: print(error)
+locks = module._claim_lock, pool._lock, pool._lanes[0]._lock, done._lock, pending._lock
+with contextlib.ExitStack() as held:
+    for lock in locks: held.enter_context(lock)
+    child = os.fork()
+    if not child:
+        # On a thread, which cannot have any of the locks.
+        faulthandler.dump_traceback_later(10, exit=True)
+        def check():
+            refused(pool.spawn, asyncio.sleep(0))
+            refused(pending.result)
+            refused(pending.cancel)
+            refused(pending.add_done_callback, print)
+            refused(asyncio.run, wait())
+            pending.remove_done_callback(print)
+            done.add_done_callback(lambda handle: print(handle.result()))
+            done.remove_done_callback(print)
+            print(done.cancel())
+            pool.shutdown(0)
+            with treadle.LoopPool(1) as own: print(own.spawn(asyncio.sleep(0, 'own')).result())
+        thread = threading.Thread(target=check); thread.start(); thread.join()
+if child:
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    print(pool.spawn(asyncio.sleep(0, 'parent')).result())
+"""
+
+
+def test_a_child_forked_while_other_threads_hold_the_locks() -> None:
+    done = python(HELD)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "a LoopPool does not survive fork: make one in the child",
+        *["the work of a LoopPool goes on in the process that forked"] * 4,
+        "done",
+        "False",
+        "own",
+        "0",
+        "parent",
+    ]
+
+
 # -- many at once ---------------------------------------------------------------------------------
 
 
