@@ -1,10 +1,12 @@
 """The handle of a coroutine that runs on a loop of a `LoopPool`.
 
 A handle is shared by everyone who holds it; its lock guards what it knows, and no foreign code runs
-under it. Only a handle that is not settled has it taken: the others are not the lane's any more, which
-renews the locks of its own in a forked child. It is settled once, by whoever comes first: the Task, or a cancellation that came before
-there was one. Who waits after that is told at once. An outcome reaches a waiting loop through its
-`call_soon_threadsafe`, and a waiting thread through a lock of its own.
+under it. Only a handle that is not settled has it taken: the lane, which has all of those, renews
+their locks in a forked child. It is settled once, by whoever comes first: the Task, or a cancellation
+that came before there was one. Who waits after that is told at once. An outcome reaches a loop, for a
+coroutine that waits and for a callback, through its `call_soon_threadsafe`, and a waiting thread
+through a lock of its own. A coroutine that is cancelled while it waits asks the work to end and goes
+on waiting, for the outcome: its loop is still the only one that touches what it waits for.
 """
 
 from __future__ import annotations
@@ -62,8 +64,10 @@ class JoinHandle[T]:
     """What `LoopPool.spawn` gives: the outcome of a coroutine on one of the pool's loops.
 
     Sync code asks `result()`; coroutines await the handle, on any event loop and several at a time.
-    A coroutine that is cancelled while it awaits the handle cancels the work, as with a Task of
-    asyncio; `asyncio.shield(handle)` prevents that. Dropping the handle cancels nothing: the pool
+    A coroutine that is cancelled while it awaits the handle cancels the work and goes on when that has
+    ended, with the result if the work has one all the same, as with a Task of asyncio;
+    `asyncio.shield(handle)` prevents that. `gather`, `wait`, `wait_for` and `as_completed` of asyncio
+    take handles. Dropping the handle cancels nothing: the pool
     finishes the work. All methods may be called from any thread.
     """
 
@@ -77,6 +81,7 @@ class JoinHandle[T]:
         self._lock = threading.Lock()
         self._state = _PENDING
         self._result: Any = None
+        """What it returned; the arguments of its `CancelledError` if it was cancelled."""
         self._exception: BaseException | None = None
         self._coroutine: object = None
         """While it is not done."""
@@ -84,7 +89,8 @@ class JoinHandle[T]:
         self._wanted = False
         """Whether it is to be cancelled: asked when it is to start."""
         self._retrieved = False
-        self._callbacks: list[Callable[[JoinHandle[T]], object]] | None = []
+        self._callbacks: list[_Callback[T]] | None = []
+        """Until it is settled."""
 
     # What callers ask.
 
@@ -102,7 +108,7 @@ class JoinHandle[T]:
         """The coroutine's exception, None if it returned; waits and raises as `result` does."""
         self._wait(timeout)
         if self._state == _CANCELLED:
-            raise concurrent.futures.CancelledError
+            raise concurrent.futures.CancelledError(*self._result)
         self._retrieved = True
         return self._exception
 
@@ -127,20 +133,38 @@ class JoinHandle[T]:
         return True
 
     def add_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> None:
-        """Has `callback(handle)` called when it is done; at once if it is.
+        """Has `callback(handle)` called when it is done.
 
-        It is called on the lane's thread, or on this one. What it raises goes to the exception
-        handler of the lane's loop.
+        A callback that is added where an event loop runs is called on that loop, soon, in a copy of
+        the current context, as those of asyncio's futures are. Any other is called on the lane's
+        thread, or at once on this one if the handle is done, as those of `concurrent.futures` are;
+        what it raises goes to the exception handler of the lane's loop.
         """
         if not callable(callback):
             raise TypeError(f"a callable object was expected, got {callback!r}")
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self.when_done(callback)
+        else:
+            soon = partial(_call_soon, loop, callback, contextvars.copy_context())
+            self.when_done(soon, callback)
+
+    def when_done(
+        self,
+        tell: Callable[[JoinHandle[T]], object],
+        name: Callable[[JoinHandle[T]], object] | None = None,
+    ) -> None:
+        """Has `tell(handle)` called on the lane's thread when it is done; at once if it is.
+
+        `name` is what `remove_done_callback` knows it by, if it is something else.
+        """
         if self._state == _PENDING:
             self._refuse_child()
             with self._lock:
                 if self._callbacks is not None:
-                    self._callbacks.append(callback)
+                    self._callbacks.append((name or tell, tell))
                     return
-        self._call(callback)
+        self._call(tell)
 
     def remove_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> int:
         """Takes a callback back; how many times it was there."""
@@ -149,7 +173,7 @@ class JoinHandle[T]:
         with self._lock:
             if self._callbacks is None:
                 return 0
-            kept = [known for known in self._callbacks if known != callback]
+            kept = [known for known in self._callbacks if known[0] != callback]
             removed = len(self._callbacks) - len(kept)
             self._callbacks = kept
         return removed
@@ -160,19 +184,17 @@ class JoinHandle[T]:
             loop = asyncio.get_running_loop()
             if (current := asyncio.current_task()) and current.get_coro() is self._coroutine:
                 raise RuntimeError(f"Task cannot await on itself: {current!r}")
-            waiter = loop.create_future()
+            waiter = _Waiter(self, loop)
 
             def tell(_: object) -> None:
                 with suppress(RuntimeError):  # that loop is closed: nobody waits there
                     loop.call_soon_threadsafe(_release, waiter)
 
-            self.add_done_callback(tell)
+            self.when_done(tell)
             try:
                 yield from waiter
-            except asyncio.CancelledError as error:
+            except BaseException:
                 self.remove_done_callback(tell)
-                if waiter.cancelled():
-                    self.cancel(*error.args[:1])
                 raise
         return self._outcome(asyncio.CancelledError)
 
@@ -204,7 +226,7 @@ class JoinHandle[T]:
             try:
                 coroutine.close()
             finally:
-                self._settle(_CANCELLED, None, None)
+                self._settle(_CANCELLED, (), None)
             return
         self._coroutine = coroutine
         try:
@@ -225,7 +247,10 @@ class JoinHandle[T]:
 
     def _finished(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            self._settle(_CANCELLED, None, None)
+            try:
+                task.result()
+            except asyncio.CancelledError as error:
+                self._settle(_CANCELLED, error.args, None)
         elif (exception := task.exception()) is not None:
             self._settle(_FAILED, None, exception)
         else:
@@ -239,7 +264,7 @@ class JoinHandle[T]:
             callbacks, self._callbacks = self._callbacks, None
             self._coroutine = None
         self._lane.forget(self)
-        for callback in callbacks or ():
+        for _, callback in callbacks or ():
             # What would end the process has been reported, and keeps no one else from being told.
             with suppress(SystemExit, KeyboardInterrupt):
                 self._call(callback)
@@ -269,7 +294,7 @@ class JoinHandle[T]:
         def open_gate(_: object) -> None:
             gate.release()
 
-        self.add_done_callback(open_gate)
+        self.when_done(open_gate)
         if not gate.acquire(timeout=-1 if timeout is None else timeout):
             self.remove_done_callback(open_gate)
             if self._state == _PENDING:
@@ -281,7 +306,7 @@ class JoinHandle[T]:
 
     def _outcome(self, cancelled: type[BaseException]) -> T:
         if self._state == _CANCELLED:
-            raise cancelled
+            raise cancelled(*self._result)
         if self._exception is not None:
             self._retrieved = True
             try:
@@ -291,6 +316,37 @@ class JoinHandle[T]:
                 self = None  # type: ignore[assignment]
         result: T = self._result
         return result
+
+
+type _Callback[T] = tuple[Callable[[JoinHandle[T]], object], Callable[[JoinHandle[T]], object]]
+"""What a callback is known by, and what is called."""
+
+
+class _Waiter(asyncio.Future[None]):
+    """What a coroutine that awaits a handle waits for, on its own loop.
+
+    `Task.cancel` cancels what its coroutine waits for. This passes that on to the work, and stays
+    pending until the work has ended.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: JoinHandle[Any], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._handle = handle
+
+    def cancel(self, msg: Any = None) -> bool:
+        return not self.done() and self._handle.cancel(msg)
+
+
+def _call_soon[T](
+    loop: asyncio.AbstractEventLoop,
+    callback: Callable[[JoinHandle[T]], object],
+    context: contextvars.Context,
+    handle: JoinHandle[T],
+) -> None:
+    with suppress(RuntimeError):  # that loop is closed
+        loop.call_soon_threadsafe(callback, handle, context=context)
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

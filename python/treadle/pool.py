@@ -177,7 +177,7 @@ class _Mapping[S, T]:
             for _ in range(count):
                 handles.append(pool.spawn(self._runner(context)))
             for handle in handles:
-                handle.add_done_callback(self._ended)
+                handle.when_done(self._ended)
                 if self._error is not None:
                     break
             self._over.wait()

@@ -264,6 +264,71 @@ def test_a_callback_that_would_end_the_process_keeps_no_one_from_being_told(
         handle.add_done_callback(leave)
 
 
+def test_a_callback_added_on_a_loop_is_called_there(
+    pool: LoopPool, run: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        gate = Gate()
+        loop = asyncio.get_running_loop()
+        handle = pool.spawn(gate.wait("x"))
+        called: list[Any] = []
+        over = asyncio.Event()
+
+        def callback(done: JoinHandle[str]) -> None:
+            assert asyncio.get_running_loop() is loop
+            called.append((done.result(), variable.get()))
+
+        def broken(_: object) -> None:
+            raise ValueError("in a callback")
+
+        variable.set("then")
+        handle.add_done_callback(callback)
+        handle.add_done_callback(called.append)
+        handle.add_done_callback(broken)
+        handle.add_done_callback(lambda _: over.set())
+        assert handle.remove_done_callback(called.append) == 1
+        variable.set("later")
+        gate.wait_entered()
+        gate.open()
+        await over.wait()
+        assert called == [("x", "then")]
+        assert "in a callback" in caplog.text
+        handle.add_done_callback(callback)
+        assert len(called) == 1
+        await asyncio.sleep(0)
+        assert called[1:] == [("x", "later")]
+
+    run(asyncio.wait_for(main(), 10))
+
+
+def test_asyncio_waits_for_handles(pool: LoopPool, run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        gates = [Gate(), Gate()]
+        first, second = (pool.spawn(gate.wait(str(n))) for n, gate in enumerate(gates))
+        for gate in gates:
+            gate.wait_entered()
+        first.add_done_callback(lambda _: order.append("first"))
+        gates[0].open()
+        done, pending = await asyncio.wait([first, second], return_when="FIRST_COMPLETED")
+        assert (done, pending) == ({first}, {second})
+        gates[1].open()
+        assert (await asyncio.wait([first, second]))[0] == {first, second}
+        results = [await next_ for next_ in asyncio.as_completed([first, second])]
+        assert sorted(results) == ["0", "1"]
+
+    order: list[str] = []
+    run(asyncio.wait_for(main(), 10))
+    assert order == ["first"]
+
+
+def test_map_does_not_need_the_loop_it_blocks(pool: LoopPool, run: Callable[..., Any]) -> None:
+    async def main() -> None:
+        assert pool.map(value, range(4)) == list(range(4))
+        assert pool.spawn(value(7)).result(10) == 7
+
+    run(main())
+
+
 # -- cancelling -----------------------------------------------------------------------------------
 
 
@@ -352,6 +417,52 @@ def test_cancelling_who_awaits_cancels_the_work_and_a_shield_prevents_it(
 
     run(main())
     assert sorted(gate.ended) == ["cancelled", "done"]
+
+
+def test_who_is_cancelled_while_awaiting_goes_on_when_the_work_has_ended(
+    pool: LoopPool, run: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        asked, finish = threading.Event(), threading.Event()
+        entered = Gate()
+
+        async def work(answer: str) -> str:
+            try:
+                return await entered.wait()
+            except asyncio.CancelledError:
+                asked.set()
+                await asyncio.to_thread(finish.wait, 10)
+                if not answer:
+                    raise
+                return answer
+
+        async def wait_for(handle: JoinHandle[str]) -> str:
+            return await handle
+
+        for answer in ("all the same", ""):
+            asked.clear()
+            finish.clear()
+            handle = pool.spawn(work(answer))
+            entered.wait_entered()
+            waiting = asyncio.create_task(wait_for(handle))
+            await asyncio.sleep(0)
+            assert waiting.cancel("enough")
+            assert asked.wait(10)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            finish.set()
+            if answer:
+                assert await waiting == answer
+            else:
+                with pytest.raises(asyncio.CancelledError, match="enough"):
+                    await waiting
+                assert waiting.cancelled()
+                assert handle.cancelled()
+                with pytest.raises(concurrent.futures.CancelledError, match="enough"):
+                    handle.result()
+
+    run(asyncio.wait_for(main(), 20))
 
 
 def test_dropping_a_handle_cancels_nothing(pool: LoopPool) -> None:
