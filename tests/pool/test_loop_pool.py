@@ -746,7 +746,9 @@ LEFT = """
 import asyncio, threading, time, treadle
 pool = treadle.LoopPool(3)
 ended = []
+entered = threading.Event()
 async def forever():
+    entered.set()
     try:
         await asyncio.get_running_loop().create_future()
     finally:
@@ -757,6 +759,7 @@ def wait():
     except Exception: pass
 threading.Thread(target=wait, daemon=True).start()
 pool.spawn(asyncio.sleep(0)).result()
+entered.wait()
 """
 
 
