@@ -69,7 +69,8 @@ pub struct AppFace {
     pub lane: Py<PyAny>,
     /// `find(exception) -> handler or None`; `None` when no handler is registered.
     pub find_handler: Option<Py<PyAny>>,
-    /// `pump(iterator, sink)`: a coroutine function that sends an iterator's chunks.
+    /// `pump(iterator, sink)`: a coroutine function that sends an iterator's chunks; for a handler of
+    /// the thread pool `submit` follows, and the request's number, method and route.
     pub pump: Py<PyAny>,
     /// `log(error, request id, method, route, origin)`: reports an unhandled exception.
     pub report: Py<PyAny>,
