@@ -27,6 +27,7 @@ from treadle.exceptions import (
     ClientDisconnect,
     HTTPException,
     RegistrationError,
+    RequestValidationError,
     StartupError,
     TreadleError,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "RedirectResponse",
     "RegistrationError",
     "Request",
+    "RequestValidationError",
     "Response",
     "Router",
     "StartupError",

@@ -379,6 +379,7 @@ class LaneServer:
         pump: Callable[..., Any],
         report: Callable[..., None],
         http_exception: type[BaseException],
+        invalid: Callable[[int, Any], BaseException] | None,
         disconnect: type[BaseException],
         submit: Callable[..., Future[Any]],
     ) -> Self: ...

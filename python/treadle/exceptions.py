@@ -4,6 +4,7 @@ TreadleError
 ├── RegistrationError   a mistake in a route, found when it is registered
 └── StartupError        the server did not start; its cause is the application's exception
 HTTPException           an answer: raise it to end the handler with a status
+└── RequestValidationError  a request that does not fit its handler, for an exception handler
 ClientDisconnect        the client left while the handler read from it or wrote to it
 """
 
@@ -51,6 +52,15 @@ class HTTPException(Exception):
         if self.status in (204, 304):
             return Response(status=self.status, headers=self.headers)
         return JSONResponse({"detail": self.detail}, self.status, self.headers)
+
+
+class RequestValidationError(HTTPException):
+    """A request whose values do not fit the handler's signature, or whose body is not JSON.
+
+    It goes to the exception handler that is registered for this class itself; without one the client
+    gets `status` (422, or 400) and ``{"detail": detail}``. `detail` is a list of ``{"loc": [place,
+    field, ...], "msg": reason}``, or for a body that is not JSON a text.
+    """
 
 
 class ClientDisconnect(OSError):

@@ -26,7 +26,8 @@ class RouteOptions(TypedDict, total=False):
         the answer to start. A `def` handler that runs on the lane cannot be ended by it.
     limit_body: bytes of request body taken, instead of the server's limit.
     offload: call a blocking `def` handler on the thread pool.
-    cancel_on_disconnect: False lets the handler finish when its client leaves.
+    cancel_on_disconnect: False lets the handler finish when its client leaves; what it streams is
+        closed all the same.
     """
 
     status: int

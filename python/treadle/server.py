@@ -30,7 +30,12 @@ from treadle import offload, stall
 from treadle._treadle import Acceptor, HttpConfig, LaneServer, Meter
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
-from treadle.exceptions import ClientDisconnect, HTTPException, StartupError
+from treadle.exceptions import (
+    ClientDisconnect,
+    HTTPException,
+    RequestValidationError,
+    StartupError,
+)
 from treadle.lane import Lane
 from treadle.loop import EventLoop
 from treadle.signature import origin
@@ -313,6 +318,9 @@ class _LaneThread(threading.Thread):
             pump=pump,
             report=report,
             http_exception=HTTPException,
+            invalid=RequestValidationError
+            if RequestValidationError in app._exception_handlers
+            else None,
             disconnect=ClientDisconnect,
             submit=self.server.pool.submit,
         )

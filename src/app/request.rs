@@ -308,7 +308,7 @@ impl Request {
         Ok(self.cookies.get_or_try_init(py, make)?.clone_ref(py))
     }
 
-    /// Parameters of the path as text, escapes decoded.
+    /// Parameters of the path as text, escapes decoded; the handler's own are converted.
     #[getter]
     fn path_params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let params = PyDict::new(py);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use http::StatusCode;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::conclude::{Conclusion, Given};
@@ -14,7 +15,7 @@ use super::kept::Kept;
 use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
-use crate::app::{Plan, Request};
+use crate::app::{Mode, Plan, Request};
 use crate::bridge::{Completion, Next, Waiting, after_python, cancel, is_cancelled};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
@@ -102,9 +103,16 @@ impl Call {
         iterator: &Py<PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let (sender, body) = channel();
-        let outlet = Outlet::new(sender);
+        let outlet = Outlet::new(sender, declared(&head));
         let sink = Py::new(py, Sink::new(outlet.clone()))?;
-        let pump = self.dispatcher.face.pump.call1(py, (iterator, sink))?;
+        let pump = &self.dispatcher.face.pump;
+        let pump = if self.plan.mode == Mode::Offload {
+            // Where the handler blocks, so does what it yields from.
+            let request = (self.head.id(), self.head.method().as_str(), &self.plan.template);
+            pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request))?
+        } else {
+            pump.call1(py, (iterator, sink))?
+        };
         self.outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);
         let (parts, ()) = head.into_parts();
@@ -122,7 +130,17 @@ impl Call {
         let outlet = self.outlet.take();
         let Err(error) = outcome else {
             if let Some(outlet) = outlet {
-                outlet.finish();
+                match outlet.missing() {
+                    0 => outlet.finish(),
+                    missing => {
+                        outlet.abort();
+                        let error = PyRuntimeError::new_err(format!(
+                            "the chunks of the response are {missing} bytes shorter than its \
+                             Content-Length"
+                        ));
+                        self.dispatcher.report(py, &self.plan, &self.head, error);
+                    }
+                }
             }
             return Next::Done;
         };
@@ -142,6 +160,11 @@ impl Call {
         }
         Next::Done
     }
+}
+
+/// How long the body is, as the head says.
+fn declared(head: &http::Response<()>) -> Option<u64> {
+    head.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl Completion for Call {

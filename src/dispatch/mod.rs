@@ -35,6 +35,7 @@ use std::sync::{Arc, OnceLock};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
+use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::app::{
@@ -43,7 +44,7 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Outgoing, Peer, RequestBody, Service, SpareHeaders, closing_problem,
+    Body, ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem,
     declares_more_than, problem,
 };
 use crate::lane::LaneCore;
@@ -69,12 +70,16 @@ pub struct AppFace {
     pub lane: Py<PyAny>,
     /// `find(exception) -> handler or None`; `None` when no handler is registered.
     pub find_handler: Option<Py<PyAny>>,
-    /// `pump(iterator, sink)`: a coroutine function that sends an iterator's chunks.
+    /// `pump(iterator, sink)`: a coroutine function that sends an iterator's chunks; for a handler of
+    /// the thread pool `submit` follows, and the request's number, method and route.
     pub pump: Py<PyAny>,
     /// `log(error, request id, method, route, origin)`: reports an unhandled exception.
     pub report: Py<PyAny>,
     /// The class of exceptions that are answers.
     pub http_exception: Py<PyAny>,
+    /// `(status, detail) -> exception` for a request that does not fit its handler, where there is a
+    /// handler for that exception.
+    pub invalid: Option<Py<PyAny>>,
     /// The class of "the client left".
     pub disconnect: Py<PyAny>,
     /// `submit(job) -> future` of the thread pool.
@@ -230,8 +235,8 @@ impl Dispatcher {
             match plan.arguments(py, &self.input(&path, parts.into(), None)) {
                 Ok(arguments) => arguments,
                 Err(rejection) => {
-                    let head = self.outline(parts);
-                    return Answer::Ready(Some(self.rejected(py, plan, &head, rejection)));
+                    let head = self.keep(plan, parts, params, connection);
+                    return self.rejected(py, plan, head, None, rejection);
                 }
             }
         };
@@ -309,7 +314,7 @@ impl Dispatcher {
         let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
             return match self.arguments(py, plan, &path, head, None) {
-                Err(response) => Answer::Ready(Some(response)),
+                Err(answer) => answer,
                 Ok(arguments) if plan.needs_body() => {
                     self.read_then_invoke(plan, head.clone(), None, unread, arguments)
                 }
@@ -321,7 +326,7 @@ impl Dispatcher {
             Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head.into(), error))),
         };
         match self.arguments(py, plan, &path, head, Some(&request)) {
-            Err(response) => Answer::Ready(Some(response)),
+            Err(answer) => answer,
             Ok(arguments) if plan.needs_body() => match request.get().take_body() {
                 BodyState::Unread(unread) => {
                     self.read_then_invoke(plan, head.clone(), Some(request), unread, arguments)
@@ -350,15 +355,17 @@ impl Dispatcher {
 
     /// All arguments but the body; the answer when the client got one wrong.
     fn arguments(
-        &self,
+        self: &Rc<Self>,
         py: Python<'_>,
-        plan: &Plan,
+        plan: &Rc<Plan>,
         path: &[(&str, &str)],
         head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
-    ) -> Result<Arguments, Outgoing> {
-        plan.arguments(py, &self.input(path, (&**head).into(), request))
-            .map_err(|rejection| self.rejected(py, plan, &head.into(), rejection))
+    ) -> Result<Arguments, Answer> {
+        plan.arguments(py, &self.input(path, (&**head).into(), request)).map_err(|rejection| {
+            let request = request.map(|request| request.clone_ref(py));
+            self.rejected(py, plan, head.into(), request, rejection)
+        })
     }
 
     fn input<'a>(
@@ -394,9 +401,7 @@ impl Dispatcher {
                 }
                 let answer = match plan.fill_body(py, &mut arguments, &bytes) {
                     Ok(()) => this.invoke(py, &plan, head, request, arguments),
-                    Err(rejection) => {
-                        Answer::Ready(Some(this.rejected(py, &plan, &(&head).into(), rejection)))
-                    }
+                    Err(rejection) => this.rejected(py, &plan, head.into(), request, rejection),
                 };
                 this.stamps.put_down();
                 after_python(py);
@@ -535,16 +540,31 @@ impl Service for DispatchService {
     }
 }
 
-/// Shared so that a rejected request costs one place to change.
 impl Dispatcher {
-    fn rejected(&self, py: Python<'_>, plan: &Plan, head: &Kept, rejection: Rejection) -> Outgoing {
-        let encoded = rejection
-            .into_answer(py)
-            .and_then(|(status, answer)| Ok((status, self.encoder.encode(answer.as_any())?)));
-        match encoded {
-            Ok((status, body)) => json(status, body).into(),
-            Err(error) => self.failed(py, plan, head, error),
+    /// The answer to a request that does not fit its handler, or that of the handler for those.
+    fn rejected(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        head: Kept,
+        request: Option<Py<Request>>,
+        rejection: Rejection,
+    ) -> Answer {
+        let (status, answer) = match rejection.into_answer(py) {
+            Ok(answer) => answer,
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
+        };
+        if let Some(invalid) = &self.face.invalid {
+            let made = answer
+                .get_item(intern!(py, "detail"))
+                .and_then(|detail| invalid.bind(py).call1((status, detail)));
+            let error = made.map_or_else(|error| error, PyErr::from_value);
+            return in_copied_context(py, || self.concluded(py, plan, head, request, Err(error)));
         }
+        Answer::Ready(Some(match self.encoder.encode(answer.as_any()) {
+            Ok(body) => json(status, body).into(),
+            Err(error) => self.failed(py, plan, &head, error),
+        }))
     }
 }
 

@@ -31,14 +31,18 @@ struct State {
     /// `None` once the body ended or was broken off.
     sender: RefCell<Option<StreamSender>>,
     closed: Cell<bool>,
+    /// What the head says and the chunks have not brought yet, in bytes.
+    owed: Cell<Option<u64>>,
     watcher: RefCell<Option<AbortHandle>>,
 }
 
 impl Outlet {
-    pub(super) fn new(sender: StreamSender) -> Self {
+    /// For a body whose head says that it has `declared` bytes, if it does.
+    pub(super) fn new(sender: StreamSender, declared: Option<u64>) -> Self {
         Self(Rc::new(State {
             sender: RefCell::new(Some(sender)),
             closed: Cell::new(false),
+            owed: Cell::new(declared),
             watcher: RefCell::new(None),
         }))
     }
@@ -46,6 +50,21 @@ impl Outlet {
     /// Whether the connection dropped the body.
     pub(super) fn is_closed(&self) -> bool {
         self.0.closed.get() || self.0.sender.borrow().as_ref().is_some_and(StreamSender::is_closed)
+    }
+
+    /// Bytes that the head promised and no chunk brought.
+    pub(super) fn missing(&self) -> u64 {
+        self.0.owed.get().unwrap_or(0)
+    }
+
+    /// Counts a chunk; false when the message would become longer than its head says.
+    fn fits(&self, size: usize) -> bool {
+        let Some(owed) = self.0.owed.get() else {
+            return true;
+        };
+        let left = owed.checked_sub(size as u64);
+        self.0.owed.set(Some(left.unwrap_or(owed)));
+        left.is_some()
     }
 
     /// Breaks the message off, so that the client sees that it is not whole.
@@ -141,6 +160,11 @@ impl Sink {
                 chunk.get_type().name()?
             )));
         };
+        if !outlet.fits(bytes.len()) {
+            return Err(PyRuntimeError::new_err(
+                "the chunks of the response are longer than its Content-Length",
+            ));
+        }
         let outlet = outlet.clone();
         into_awaitable(py, async move {
             if outlet.send(bytes).await {

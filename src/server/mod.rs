@@ -91,7 +91,7 @@ impl LaneServer {
 impl LaneServer {
     /// Compiles the lane's copy of the routes; to be called on the lane while its loop runs.
     #[new]
-    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, disconnect, submit))]
+    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, invalid, disconnect, submit))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         py: Python<'_>,
@@ -104,6 +104,7 @@ impl LaneServer {
         pump: Py<PyAny>,
         report: Py<PyAny>,
         http_exception: Py<PyAny>,
+        invalid: Option<Py<PyAny>>,
         disconnect: Py<PyAny>,
         submit: Py<PyAny>,
     ) -> PyResult<Self> {
@@ -116,6 +117,7 @@ impl LaneServer {
             pump,
             report,
             http_exception,
+            invalid,
             disconnect,
             submit,
         };

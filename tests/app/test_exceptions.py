@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from treadle import (
     JSONResponse,
     RegistrationError,
     Request,
+    RequestValidationError,
     Response,
     StartupError,
     StreamingResponse,
@@ -399,6 +401,66 @@ def test_a_request_made_for_the_exception_handler_is_whole(name: str) -> None:
     with TestClient(app) as client:
         answer = client.get(f"/{name}?a=b", headers={"x-one": "1"}).json()
     assert answer == ["GET", {"name": name}, "b", "1"]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_request_that_does_not_fit_can_have_an_answer_of_the_apps_own(kind: str) -> None:
+    app = App()
+
+    @app.get("/query/{name}")
+    def query(name: str, count: int) -> None: ...
+
+    @app.post("/body")
+    async def body(data: dict[str, int]) -> None: ...
+
+    @app.post("/request/{id:int}")
+    async def with_request(request: Request, id: int, data: dict[str, int]) -> None: ...
+
+    seen = ContextVar("seen", default=0)
+
+    def answer(request: Request, error: RequestValidationError) -> object:
+        assert seen.get() == 0, "each request has a context of its own"
+        seen.set(1)
+        if "again" in request.query:
+            raise error
+        return JSONResponse([error.status, error.detail, request.path_params], 418)
+
+    async def answer_late(request: Request, error: RequestValidationError) -> object:
+        await asyncio.sleep(0)
+        return answer(request, error)
+
+    app.exception_handler(RequestValidationError)(answer if kind == "sync" else answer_late)
+    with TestClient(app) as client:
+        for _ in range(2):
+            response = client.get("/query/ada")
+            assert response.status_code == 418
+            problem = {"loc": ["query", "count"], "msg": "missing"}
+            assert response.json() == [422, [problem], {"name": "ada"}]
+        response = client.post("/body", content=b"{")
+        assert response.json()[0] == 400
+        assert response.json()[1].startswith("the request body is not JSON")
+        response = client.post("/request/7", json={"a": "b"})
+        assert (response.json()[0], response.json()[2]) == (422, {"id": "7"})
+        response = client.post("/request/x", json={})
+        assert response.json()[1][0]["loc"] == ["path", "id"]
+        # Raised again, it is the answer that it would have been.
+        response = client.get("/query/ada?again=1")
+        assert (response.status_code, response.json()) == (422, {"detail": [problem]})
+
+
+def test_a_request_that_does_not_fit_is_no_failure_for_other_handlers() -> None:
+    app = App()
+
+    @app.get("/")
+    def handler(count: int) -> None: ...
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, error: Exception) -> str:
+        raise AssertionError("not asked")
+
+    app.exception_handler(HTTPException)(failed)
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 422
 
 
 def test_our_own_errors_have_one_base() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -424,3 +426,119 @@ def test_a_stream_that_its_server_cancels_is_broken_off(serve: Any, raw: Any, ho
     data = connection.rest()
     assert b"part" in data
     assert not data.endswith(b"0\r\n\r\n")
+
+
+# -- on the thread pool ----------------------------------------------------------------------------
+
+
+def test_the_iterator_of_an_offloaded_handler_blocks_no_lane(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    threads: list[str] = []
+
+    def make() -> Iterator[bytes]:
+        threads.append(threading.current_thread().name)
+        seen.set("set by the generator")
+        yield b"a"
+        hold.block()
+        threads.append(threading.current_thread().name)
+        yield seen.get().encode()
+
+    seen = ContextVar("seen", default="")
+    live = serve(streams(make, kind="sync", offload=True))
+    connection = raw(live)
+    connection.send(request("GET"))
+    hold.wait_arrival()
+    assert_serves(raw(live), "/other")
+    hold.release()
+    assert connection.response().chunks == [b"a", b"set by the generator"]
+    assert {name.rpartition("_")[0] for name in threads} == {"treadle-offload"}
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_an_iterator_on_the_pool_is_closed_when_its_client_leaves(
+    serve: Any, raw: Any, hold: Hold, blocked: bool
+) -> None:
+    closed = Queue[str]()
+
+    def make() -> Iterator[bytes]:
+        try:
+            yield b"a"
+            if blocked:
+                hold.block()
+            while True:
+                yield b"b" * 65536
+        finally:
+            closed.put(threading.current_thread().name)
+
+    live = serve(streams(make, kind="sync", offload=True))
+    connection = raw(live)
+    connection.send(request("GET"))
+    connection.until(b"\r\n\r\n1\r\na\r\n")
+    if blocked:
+        hold.wait_arrival()
+    connection.close()
+    if blocked:
+        assert_serves(raw(live), "/other")
+        hold.release()
+    assert take(closed).startswith("treadle-offload")
+
+
+def test_a_failure_on_the_pool_breaks_the_message_off(
+    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make() -> Iterator[bytes]:
+        yield b"a"
+        raise ValueError("midway")
+
+    connection = raw(serve(streams(make, kind="sync", offload=True)))
+    connection.send(request("GET"))
+    assert not connection.rest().endswith(b"0\r\n\r\n")
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "midway"
+
+
+# -- a length said before --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [(4, "longer than its Content-Length"), (9, "3 bytes shorter than its Content-Length")],
+)
+def test_chunks_that_do_not_keep_the_length_are_a_failure(
+    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture, kind: str, declared: int, said: str
+) -> None:
+    def body() -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"abc"
+            yield b"def"
+
+        return chunks() if kind == "async" else iter([b"abc", b"def"])
+
+    app = App()
+    headers = {"content-length": str(declared)}
+    app.get("/{n:int}")(lambda n: StreamingResponse(body(), headers=headers))
+    connection = raw(serve(app))
+    connection.send(request("GET", "/1"))
+    head, _, sent = connection.rest().partition(b"\r\n\r\n")
+    # What can still be said is said; otherwise the client gets less than it was told of.
+    assert head.startswith(b"HTTP/1.1 500") or len(sent) < declared
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert said in str(record.exc_info[1])
+    assert "/{n:int}" in record.getMessage()
+
+
+def test_chunks_that_keep_the_length_are_sent_with_it(serve: Any, raw: Any) -> None:
+    app = App()
+
+    @app.get("/")
+    def root() -> StreamingResponse:
+        return StreamingResponse(iter([b"ab", b"", b"c"]), headers={"content-length": "3"})
+
+    connection = raw(serve(app))
+    for _ in range(2):
+        response = connection.get("/")
+        assert (response.header("content-length"), response.body) == ("3", b"abc")
