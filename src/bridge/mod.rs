@@ -50,7 +50,6 @@ mod awaitable;
 mod completion;
 mod current;
 mod factory;
-mod foreign;
 mod future;
 mod home;
 mod homebound;
