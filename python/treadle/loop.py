@@ -113,6 +113,21 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         SelectorEventLoop.set_task_factory(self, factory)
         self._note_task_factory(factory is not None)
 
+    def remove_reader(self, fd: Any) -> bool:
+        """Stops watching `fd` for reading; whether it was watched. ValueError for a negative one."""
+        self._check_descriptor(fd)
+        return SelectorEventLoop.remove_reader(self, fd)
+
+    def remove_writer(self, fd: Any) -> bool:
+        """Stops watching `fd` for writing; whether it was watched. ValueError for a negative one."""
+        self._check_descriptor(fd)
+        return SelectorEventLoop.remove_writer(self, fd)
+
+    def _check_descriptor(self, fd: Any) -> None:
+        # Not in `_remove_reader`: closing, the loop gives that its own sockets, which may be gone.
+        if isinstance(fd, int) and fd < 0 and not self.is_closed():
+            raise ValueError(f"Invalid file descriptor: {fd}")
+
     # Where asyncio makes the transports of stream sockets.
     _make_socket_transport = make_socket_transport
     _make_ssl_transport = make_tls_transport

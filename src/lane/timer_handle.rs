@@ -112,7 +112,11 @@ impl TimerHandle {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let when = slf.get().when;
+        if slf.get().is_cancelled() {
+            return Ok(format!("<TimerHandle cancelled when={when}>"));
+        }
         let described = slf.as_super().get().describe(slf.py())?;
-        Ok(format!("<TimerHandle when={} {described}>", slf.get().when))
+        Ok(format!("<TimerHandle when={when} {described}>"))
     }
 }

@@ -124,6 +124,8 @@ WRONG: dict[str, tuple[Callable[[Loop], object], type[Exception], str]] = {
         "when cannot be None",
     ),
     "add_reader(-1)": (lambda loop: loop.add_reader(-1, print), ValueError, "descriptor: -1"),
+    "remove_reader(-1)": (lambda loop: loop.remove_reader(-1), ValueError, "descriptor: -1"),
+    "remove_writer(-1)": (lambda loop: loop.remove_writer(-1), ValueError, "descriptor: -1"),
     "add_reader('x')": (lambda loop: loop.add_reader("x", print), ValueError, "object: 'x'"),
     "add_reader(2**99)": (lambda loop: loop.add_reader(2**99, print), OverflowError, "too large"),
     "SIGKILL": (
