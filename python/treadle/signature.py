@@ -160,22 +160,17 @@ def _param(
         return Param(name, injected, keyword=keyword), False
 
     if isinstance(marker, Body) or (marker is None and not _is_query(hint, has_body=has_body)):
+        if hint is bytes and default is None:
+            return Param(name, "raw_body", keyword=keyword), True
+        decoder: Callable[[], Callable[[bytes], Any]]
         if hint is bytes:
-            if default is None:
-                return Param(name, "raw_body", keyword=keyword), True
             # Like any body with a default; what is there is its own decoding.
-            return Param(
-                name,
-                "body",
-                default=default,
-                copy=_copier(default),
-                keyword=keyword,
-                decoder=lambda: bytes,
-            ), True
-        try:
-            decoder = make_decoder(Any if hint is _EMPTY else hint)
-        except TypeError as error:
-            raise SignatureError(f"parameter {name!r}: {error}") from error
+            decoder = lambda: bytes  # noqa: E731
+        else:
+            try:
+                decoder = make_decoder(Any if hint is _EMPTY else hint)
+            except TypeError as error:
+                raise SignatureError(f"parameter {name!r}: {error}") from error
         return Param(
             name,
             "body",
