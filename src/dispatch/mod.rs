@@ -27,13 +27,14 @@ mod offload;
 mod routes;
 mod stamps;
 mod stream;
+mod unhandled;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -44,8 +45,8 @@ use crate::app::{
 };
 use crate::bridge::after_python;
 use crate::http::{
-    Body, ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem,
-    declares_more_than, problem,
+    ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem, declares_more_than,
+    problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
@@ -61,6 +62,7 @@ pub use offload::{Job, OffloadMeter, Offloader};
 pub use routes::RouteTable;
 use stamps::Stamps;
 pub use stream::Sink;
+use unhandled::{json, other_method, redirect};
 
 /// What the dispatcher needs of the Python side of the application.
 pub struct AppFace {
@@ -482,35 +484,6 @@ fn call_handler<'py>(
     }
 }
 
-fn other_method(method: &Method, allow: &str) -> http::Response<Body> {
-    let mut response = if method == Method::OPTIONS {
-        let mut response = http::Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    } else {
-        problem(StatusCode::METHOD_NOT_ALLOWED)
-    };
-    if let Ok(allow) = HeaderValue::from_str(allow) {
-        response.headers_mut().insert(http::header::ALLOW, allow);
-    }
-    response
-}
-
-/// 307, which keeps the method, to a path of this server.
-fn redirect(mut path: String, query: Option<&str>) -> http::Response<Body> {
-    if let Some(query) = query {
-        path.push('?');
-        path.push_str(query);
-    }
-    let Ok(location) = HeaderValue::from_maybe_shared(bytes::Bytes::from(path)) else {
-        return problem(StatusCode::NOT_FOUND);
-    };
-    let mut response = http::Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().insert(http::header::LOCATION, location);
-    response
-}
-
 /// The service that `http` calls.
 pub struct DispatchService(pub Rc<Dispatcher>);
 
@@ -566,14 +539,4 @@ impl Dispatcher {
             Err(error) => self.failed(py, plan, &head, error),
         }))
     }
-}
-
-fn json(status: u16, body: bytes::Bytes) -> http::Response<Body> {
-    let mut response = http::Response::new(Body::Full(body));
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
