@@ -7,8 +7,6 @@
 //! lock first, the turn or a cancellation, decides. Nothing of Python runs while it is held. A
 //! handle that nobody kept is emptied by the turn without it.
 
-use std::cell::RefCell;
-
 use pyo3::Borrowed;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -18,6 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::loop_core::LoopCore;
+use super::ready::Ready;
 use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
@@ -35,6 +34,10 @@ struct Inner {
     call: Option<Call>,
     /// `None` only while the object waits to be used again.
     place: Option<Place>,
+}
+
+impl Inner {
+    const EMPTY: Self = Self { call: None, place: None };
 }
 
 struct Call {
@@ -109,20 +112,6 @@ impl Place {
     }
 }
 
-thread_local! {
-    /// Handles that nobody else saw, to be used again: most callers of `call_soon` drop what it
-    /// gives. Filled only by a thread that runs a loop, which empties it in the end ([`forget_spares`]).
-    static SPARES: RefCell<Vec<Py<Handle>>> = const { RefCell::new(Vec::new()) };
-}
-
-const MOST_SPARES: usize = 1024;
-
-/// Drops the handles that this thread keeps for use.
-pub(super) fn forget_spares() {
-    let spares = SPARES.with_borrow_mut(std::mem::take);
-    drop(spares);
-}
-
 impl Handle {
     pub(super) fn new(
         event_loop: &Bound<'_, LoopCore>,
@@ -141,15 +130,17 @@ impl Handle {
         }
     }
 
-    /// The object for a handle: one that was used before, if there is one.
-    pub(super) fn into_object(self, py: Python<'_>) -> PyResult<Bound<'_, Self>> {
-        let Some(spare) = SPARES.with_borrow_mut(Vec::pop) else {
-            return Bound::new(py, self);
-        };
-        match replace_alone(py, &spare, |spare| &spare.inner, self.inner.into_inner()) {
-            Ok(_empty) => Ok(spare.into_bound(py)),
-            // Found by somebody who looks through all objects.
-            Err(inner) => Bound::new(py, Self { inner: Guarded::new(inner) }),
+    /// Fills an object that was emptied with what is in this one; false, without any effect, if
+    /// somebody else has it as well.
+    #[inline]
+    pub(super) fn move_into(&mut self, py: Python<'_>, spare: &Py<Self>) -> bool {
+        let inner = std::mem::replace(self.inner.get_mut(), Inner::EMPTY);
+        match replace_alone(py, spare, |spare| &spare.inner, inner) {
+            Ok(_empty) => true,
+            Err(inner) => {
+                *self.inner.get_mut() = inner;
+                false
+            }
         }
     }
 
@@ -192,18 +183,19 @@ impl Handle {
     ///
     /// # Errors
     /// What ends the loop.
-    pub(super) fn run_queued(py: Python<'_>, handle: Py<Self>, steps: &Steps) -> PyResult<()> {
-        let nothing = Inner { call: None, place: None };
-        let Ok(Inner { call, place }) = replace_alone(py, &handle, |each| &each.inner, nothing)
+    pub(super) fn run_queued(
+        py: Python<'_>,
+        handle: Py<Self>,
+        ready: &Ready,
+        steps: &Steps,
+    ) -> PyResult<()> {
+        let Ok(Inner { call, place }) =
+            replace_alone(py, &handle, |each| &each.inner, Inner::EMPTY)
         else {
             return Self::_run(handle.bind(py));
         };
         // Nobody has it: it is emptied and kept, and what was in it runs.
-        SPARES.with_borrow_mut(|spares| {
-            if spares.len() < MOST_SPARES {
-                spares.push(handle);
-            }
-        });
+        ready.keep(handle);
         let (Some(call), Some(place)) = (call, place) else {
             return Ok(());
         };

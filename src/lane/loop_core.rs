@@ -37,7 +37,7 @@ use crate::python::socket::os_error;
 const NOWHERE: usize = 0;
 
 /// State that native code reads without asking Python.
-#[pyclass(subclass, frozen, weakref, dict, module = "treadle._treadle")]
+#[pyclass(subclass, frozen, weakref, module = "treadle._treadle")]
 pub struct LoopCore {
     pub(super) ready: Ready,
     pub(super) timers: Timers,

@@ -292,7 +292,6 @@ impl Lane {
             }
         };
         self.meter.goes();
-        handle::forget_spares();
         local.core.replace(None);
         // A suspended Rust future may wait for the runtime's timers or sockets.
         let is_empty = !self.mailbox.has_suspended()

@@ -15,6 +15,12 @@
 //! consistent, so either the pusher finds the flag down and wakes, or the turn finds the callback.
 //!
 //! Nothing of Python runs while a lock is held or a queue is borrowed: entries are dropped outside.
+//!
+//! # Handles that are used again
+//!
+//! Most callers of `call_soon` drop the handle that it gives. One that only the turn refers to is
+//! emptied before its callback runs and lies beside the thread's queue until the next `call_soon`
+//! there takes it; what is left of them goes when the loop ends.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -42,16 +48,23 @@ pub(super) enum Entry {
 }
 
 /// The callbacks that a thread has pushed to the loop that it runs.
-#[derive(Default)]
 struct Here {
     /// Which loop that is, by the address of its [`Ready`]; 0 is none.
     of: usize,
     queue: VecDeque<Entry>,
+    /// Empty handles to be used again.
+    spares: Vec<Py<Handle>>,
+}
+
+impl Here {
+    const NOWHERE: Self = Self { of: 0, queue: VecDeque::new(), spares: Vec::new() };
 }
 
 thread_local! {
-    static HERE: RefCell<Here> = const { RefCell::new(Here { of: 0, queue: VecDeque::new() }) };
+    static HERE: RefCell<Here> = const { RefCell::new(Here::NOWHERE) };
 }
+
+const MOST_SPARES: usize = 1024;
 
 /// The callbacks of one loop, in order.
 #[derive(Default)]
@@ -80,21 +93,28 @@ impl Ready {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Does something with this thread's queue, if it is the loop's.
+    /// Does something with what this thread has, if it runs the loop.
     #[inline]
-    fn here<R>(&self, body: impl FnOnce(&mut VecDeque<Entry>) -> R) -> Option<R> {
+    fn at_home<R>(&self, body: impl FnOnce(&mut Here) -> R) -> Option<R> {
         // A thread whose locals are gone runs no loop.
         let done = HERE.try_with(|here| {
             let mut here = here.borrow_mut();
-            (here.of == self.address()).then(|| body(&mut here.queue))
+            (here.of == self.address()).then(|| body(&mut here))
         });
         done.ok().flatten()
+    }
+
+    /// Does something with this thread's queue, if it is the loop's.
+    #[inline]
+    fn here<R>(&self, body: impl FnOnce(&mut VecDeque<Entry>) -> R) -> Option<R> {
+        self.at_home(|here| body(&mut here.queue))
     }
 
     /// The calling thread runs the loop, inside whatever other loop it runs, until the guard goes.
     pub(super) fn begin(&self) -> Running<'_> {
         let queue = std::mem::take(&mut *self.others());
-        Running { ready: self, before: HERE.replace(Here { of: self.address(), queue }) }
+        let here = Here { of: self.address(), queue, spares: Vec::new() };
+        Running { ready: self, before: HERE.replace(here) }
     }
 
     /// Adds a callback for the next turn and sees to it that there is one.
@@ -106,6 +126,47 @@ impl Ready {
             self.has_others.store(true, Ordering::SeqCst);
         }
         self.wake();
+    }
+
+    /// Adds the callback of a `call_soon` and sees to it that there is a turn; gives its object.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(super) fn push_soon<'py>(
+        &self,
+        py: Python<'py>,
+        handle: Handle,
+    ) -> PyResult<Bound<'py, Handle>> {
+        // A spare that somebody found who looks through all objects is dropped with nothing borrowed.
+        let (mut handle, mut found) = (handle, None);
+        let used_again = self.at_home(|here| {
+            let spare = here.spares.pop()?;
+            if !handle.move_into(py, &spare) {
+                found = Some(spare);
+                return None;
+            }
+            here.queue.push_back(Entry::Once(spare.clone_ref(py)));
+            Some(spare)
+        });
+        if let Some(object) = used_again.flatten() {
+            self.wake();
+            return Ok(object.into_bound(py));
+        }
+        drop(found);
+        let object = Bound::new(py, handle)?;
+        self.push(Entry::Once(object.clone().unbind()));
+        Ok(object)
+    }
+
+    /// Keeps an empty handle that nobody else has, to be used again.
+    #[inline]
+    pub(super) fn keep(&self, handle: Py<Handle>) {
+        let mut handle = Some(handle);
+        self.at_home(|here| {
+            if here.spares.len() < MOST_SPARES {
+                here.spares.extend(handle.take());
+            }
+        });
     }
 
     /// Adds callbacks from inside the turn, which will take them.
@@ -219,7 +280,7 @@ pub(super) struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let here = HERE.replace(std::mem::take(&mut self.before));
+        let here = HERE.replace(std::mem::replace(&mut self.before, Here::NOWHERE));
         self.ready.end(here);
     }
 }

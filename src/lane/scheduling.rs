@@ -63,7 +63,7 @@ pub(super) fn call_soon_of(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<
             return Ok(false);
         }
         let handle = Handle::new(event_loop, callback.clone(), Args::None, context.clone());
-        core.ready.push(Entry::Once(handle.into_object(py)?.unbind()));
+        core.ready.push_soon(py, handle)?;
         Ok(true)
     })))
 }
@@ -121,9 +121,7 @@ impl FastMethod for CallSoon {
         if !core.is_plain() {
             return checked(slf, intern!(py, "_call_soon_checked"), &parsed);
         }
-        let handle = handle(slf, &parsed, "call_soon")?.into_object(py)?;
-        core.ready.push(Entry::Once(handle.clone().unbind()));
-        Ok(handle.into_any())
+        Ok(core.ready.push_soon(py, handle(slf, &parsed, "call_soon")?)?.into_any())
     }
 }
 

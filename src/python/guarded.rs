@@ -54,8 +54,8 @@ impl<T> Guarded<T> {
     }
 
     /// The value of one that nobody else has.
-    pub fn into_inner(self) -> T {
-        self.value.into_inner()
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
     }
 }
 

@@ -84,7 +84,21 @@ impl<'a, 'py> Arguments<'a, 'py> {
     ///
     /// # Errors
     /// `TypeError` in CPython's words.
+    #[inline]
     pub fn parse<const LEAD: usize>(
+        self,
+        method: &str,
+        lead: [&str; LEAD],
+    ) -> PyResult<Parsed<'a, 'py, LEAD>> {
+        if self.names.is_none()
+            && let Some((lead, rest)) = self.positional.split_first_chunk()
+        {
+            return Ok(Parsed { lead: *lead, rest, context: None });
+        }
+        self.parse_names(method, lead)
+    }
+
+    fn parse_names<const LEAD: usize>(
         self,
         method: &str,
         lead: [&str; LEAD],

@@ -56,6 +56,19 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// How many ticks `duration` has; `None` while the process's clock is too young to say. Does not
+    /// wait.
+    #[must_use]
+    pub fn ticks_in(self, duration: Duration) -> Option<u64> {
+        let (_, _, instant) = ANCHOR.get()?;
+        if instant.elapsed() < LEAST_COMPARED {
+            return None;
+        }
+        Some(Scale::measure().ticks(duration))
+    }
+}
+
 /// The system's monotonic clock, since it was first read.
 fn nanoseconds() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
@@ -99,6 +112,16 @@ impl Scale {
     pub fn seconds(self, ticks: u64) -> f64 {
         as_float(ticks) * self.0
     }
+
+    /// How many ticks a duration has.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "neither is negative, and what is too large becomes the largest number"
+    )]
+    fn ticks(self, duration: Duration) -> u64 {
+        (duration.as_secs_f64() / self.0) as u64
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "53 bits are 104 days of nanoseconds, to one")]
@@ -119,5 +142,7 @@ mod tests {
         let (ticks, real) = (clock.now() - start, instant.elapsed());
         let told = scale.seconds(ticks);
         assert!((told / real.as_secs_f64() - 1.0).abs() < 0.05, "{told} s for {real:?}");
+        let counted = clock.ticks_in(real).unwrap();
+        assert!(counted.abs_diff(ticks) < ticks / 20, "{counted} ticks for {ticks}");
     }
 }

@@ -6,6 +6,7 @@ Each body runs on asyncio's loop as well, unless it is about ours: what holds is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import warnings
@@ -17,6 +18,7 @@ import pytest
 from support.loops import OwnThread, open_descriptors
 
 from treadle import EventLoop
+from treadle._treadle import LoopCore
 
 
 def test_a_loop_may_move_to_another_thread_between_two_runs(on_thread: OwnThread) -> None:
@@ -202,3 +204,12 @@ def test_other_threads_run_while_the_lane_sleeps(on_thread: OwnThread) -> None:
 
     on_thread(thread)
     assert len(counted) == 100_000
+
+
+def test_the_attributes_of_a_loop_lie_where_the_interpreter_finds_methods_fast() -> None:
+    """Inside the object, as a plain class has them: `loop.call_soon` is then specialised."""
+    assert LoopCore.__dictoffset__ == 0
+    assert EventLoop.__dictoffset__ == -1
+    with contextlib.closing(EventLoop()) as loop:
+        # The interpreter keeps up to 30 there; beyond, all are in a dictionary.
+        assert len(vars(loop)) < 30
