@@ -16,6 +16,7 @@
 //!   locked only when somebody else could reach it;
 //! * [`fd`] takes over a file descriptor handed in from Python;
 //! * [`ticks`] reads the processor's time stamp counter;
+//! * [`room`] is memory that becomes a `bytes` object when the system has filled it;
 //! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
@@ -29,6 +30,7 @@ pub mod json;
 pub mod lane_bound;
 pub mod method;
 pub mod park;
+mod room;
 pub mod socket;
 pub mod task_layout;
 pub mod ticks;

@@ -15,11 +15,12 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use socket2::SockRef;
+use socket2::{MaybeUninitSlice, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::error::{owned_or_raised, take};
+use super::room::Room;
 
 /// A socket's descriptor, kept open by the Python socket it was borrowed from.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,32 @@ impl SocketFd {
     /// What the system says; `WouldBlock` when nothing has arrived.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*SockRef::from(self)).read(buffer)
+    }
+
+    /// Receives into a new object what has arrived, at most `expected` bytes and those that fit into
+    /// `beyond`. If it is about as many as expected, none is copied.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` when nothing has arrived. `MemoryError`.
+    pub fn recv_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        expected: usize,
+        beyond: &mut [u8],
+    ) -> io::Result<Bound<'py, PyBytes>> {
+        let mut room = Room::new(py, expected)?;
+        // SAFETY: a call that receives writes what it has received and nothing else.
+        let rest = unsafe { slice::from_raw_parts_mut(beyond.as_mut_ptr().cast(), beyond.len()) };
+        let mut parts = [MaybeUninitSlice::new(room.space()), MaybeUninitSlice::new(rest)];
+        let (size, _) = SockRef::from(self).recv_vectored(&mut parts)?;
+        // SAFETY: the system has filled the parts in their order, with `size` bytes in all.
+        let bytes = unsafe {
+            match size.checked_sub(expected) {
+                None | Some(0) => room.finish(size),
+                Some(more) => room.finish_with(&beyond[..more]),
+            }
+        };
+        Ok(bytes?)
     }
 
     /// Receives into `buffer`, at most as much as it has room for.

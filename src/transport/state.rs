@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) event_loop: RefCell<Option<Py<PyAny>>>,
     pub(super) protocol: RefCell<Option<Py<PyAny>>>,
     pub(super) kind: Cell<Kind>,
+    /// Bytes of the last reception.
+    pub(super) received: Cell<usize>,
     pub(super) outgoing: RefCell<Outgoing>,
     /// The socket in the reactor, from the start to `connection_lost`.
     pub(super) registration: RefCell<Option<Rc<AsyncFd<SocketFd>>>>,
@@ -74,6 +76,7 @@ impl State {
             event_loop: RefCell::new(Some(event_loop)),
             protocol: RefCell::default(),
             kind: Cell::default(),
+            received: Cell::default(),
             outgoing: RefCell::default(),
             registration: RefCell::default(),
             waker: RefCell::default(),

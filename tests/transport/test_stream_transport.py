@@ -508,6 +508,38 @@ def test_a_buffered_protocol_is_filled_in_place() -> None:
     run(main)
 
 
+def test_messages_of_any_size_after_any_other_come_whole() -> None:
+    """One that is about as large as the one before goes into its object directly."""
+    kibibytes = [100, 100, 90, 40, 1, 100, 110, 250, 256, 300, 0.01, 256, 16, 16]
+    messages = [os.urandom(int(size * 1024)) for size in kibibytes]
+
+    class Pieces(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pieces: list[bytes] = []
+
+        def data_received(self, data: bytes) -> None:
+            self.pieces.append(data)
+            super().data_received(data)
+
+    async def main() -> None:
+        transport, protocol, theirs = await connected(Pieces)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MEGABYTE)
+        for message in messages:
+            protocol.data.clear()
+            transport.pause_reading()
+            theirs.sendall(message)
+            transport.resume_reading()
+            assert await protocol.has(len(message)) == message
+        assert all(type(piece) is bytes for piece in protocol.pieces)
+        assert max(map(len, protocol.pieces)) == 256 * 1024
+        theirs.close()
+        assert await protocol.lost is None
+        assert b"".join(protocol.pieces) == b"".join(messages)
+
+    run(main)
+
+
 @pytest.mark.parametrize("lent", [bytearray(), b"read-only", None])
 def test_a_buffer_that_cannot_be_filled_ends_the_connection(lent: Any) -> None:
     async def main() -> None:
