@@ -9,8 +9,10 @@ use std::slice;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, PyClass};
 
@@ -90,10 +92,19 @@ impl<'a, 'py> Arguments<'a, 'py> {
         method: &str,
         lead: [&str; LEAD],
     ) -> PyResult<Parsed<'a, 'py, LEAD>> {
-        if self.names.is_none()
-            && let Some((lead, rest)) = self.positional.split_first_chunk()
+        let context = match (self.keywords, self.names) {
+            ([], _) => Some(None),
+            ([value], Some(names)) => match names.iter_borrowed().next() {
+                Some(name) if is_context(&name)? => Some(Some(*value)),
+                _ => None,
+            },
+            _ => None,
+        };
+        // How nearly every call is.
+        if let (Some(context), Some((lead, rest))) = (context, self.positional.split_first_chunk())
         {
-            return Ok(Parsed { lead: *lead, rest, context: None });
+            let context = context.filter(|context| !context.is_none());
+            return Ok(Parsed { lead: *lead, rest, context });
         }
         self.parse_names(method, lead)
     }
@@ -111,12 +122,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let mut given = None;
         if let Some(names) = self.names {
             for (name, value) in names.iter_borrowed().zip(self.keywords) {
-                let name = name.cast::<PyString>()?;
-                let name = name.to_str()?;
-                if name == "context" {
+                if is_context(&name)? {
                     given = Some(*value);
                     continue;
                 }
+                let name = name.cast::<PyString>()?;
+                let name = name.to_str()?;
                 let Some(at) = lead.iter().position(|each| *each == name) else {
                     return Err(PyTypeError::new_err(format!(
                         "{method}() got an unexpected keyword argument '{name}'"
@@ -142,6 +153,24 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let lead = slots.map(|slot| slot.unwrap_or(any));
         Ok(Parsed { lead, rest, context: given.filter(|context| !context.is_none()) })
     }
+}
+
+/// Whether the name of a keyword is "context"; nearly always told without looking at its text.
+#[inline]
+fn is_context(name: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// The string that CPython's Futures and Tasks have for it, which is not interned.
+    static OTHER: PyOnceLock<Py<PyString>> = PyOnceLock::new();
+    let py = name.py();
+    if name.is(intern!(py, "context")) || OTHER.get(py).is_some_and(|other| name.is(other)) {
+        return Ok(true);
+    }
+    let name = name.cast::<PyString>()?;
+    let found = name.to_str()? == "context";
+    if found {
+        // The first one is kept; who has another has it compared.
+        let _ = OTHER.set(py, name.clone().unbind());
+    }
+    Ok(found)
 }
 
 /// Gives `class` the method.
