@@ -273,6 +273,11 @@ impl Tasks {
         stepped
     }
 
+    #[cfg(test)]
+    pub(super) fn knows_thread(&self) -> bool {
+        self.asyncio.knows_thread()
+    }
+
     pub(super) fn known_layout(&self) -> Option<&TaskLayout> {
         self.layout.get().and_then(Option::as_ref)
     }
@@ -290,7 +295,7 @@ impl Tasks {
         inherited: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Worker, Bound<'py, PyAny>)> {
         if is_coroutine(coroutine)
-            && let Some(idle) = self.pop()
+            && let Some(idle) = self.pop(py, layout)
         {
             let context = inherited.map_or_else(|| context::copy_current(py), Ok)?;
             drop(layout.replace_both(py, &idle.task, coroutine.clone(), context.clone()));
@@ -405,8 +410,15 @@ impl Tasks {
         retire(py, &surplus);
     }
 
-    fn pop(&self) -> Option<Worker> {
-        self.idle.borrow_mut().pop()
+    /// An idle Task that is nobody else's.
+    fn pop(&self, py: Python<'_>, layout: &TaskLayout) -> Option<Worker> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if layout.is_alone(py, &idle.task) {
+                return Some(idle);
+            }
+            retire(py, &idle);
+        }
     }
 
     pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {

@@ -218,6 +218,13 @@ impl TaskLayout {
         })
     }
 
+    /// Whether only its owner refers to `task`, which is not registered. Somebody who looks through
+    /// all objects could have come by it otherwise.
+    pub fn is_alone(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let pristine = self.pristine.as_ref();
+        pristine.is_some_and(|pristine| references(task.bind(py)) == pristine.references)
+    }
+
     /// Exchanges coroutine and context of a Task that nobody else can reach; gives those before.
     pub fn replace_both<'py>(
         &self,
