@@ -57,52 +57,38 @@ pub struct TaskLayout {
     pristine: Option<Pristine>,
 }
 
-/// Words of an object that are looked at in one go.
-#[derive(Default)]
-struct Pattern {
-    /// The first, counted from the object.
-    first: isize,
-    /// What stands in each.
-    words: Box<[usize]>,
-    /// The bits of each that matter.
-    masks: Box<[usize]>,
-}
+/// Words of an object and what stands in them: runs of neighbours, each with the place of its first.
+struct Pattern(Box<[(isize, Box<[usize]>)]>);
 
 impl Pattern {
     /// For words in ascending order; those between them do not matter.
     fn new(words: &[(isize, usize)]) -> Self {
-        let Some(&(first, _)) = words.first() else {
-            return Self::default();
+        let runs = words.chunk_by(|(before, _), (after, _)| before + 1 == *after);
+        let run = |run: &[(isize, usize)]| {
+            Some((run.first()?.0, run.iter().map(|(_, word)| *word).collect()))
         };
-        let (mut all, mut masks) = (Vec::new(), Vec::new());
-        for &(place, expected) in words {
-            let at = usize::try_from(place - first).unwrap_or(0);
-            all.resize(at, 0);
-            masks.resize(at, 0);
-            all.push(expected);
-            masks.push(usize::MAX);
-        }
-        Self { first, words: all.into(), masks: masks.into() }
+        Self(runs.filter_map(run).collect())
     }
 
     /// Whether `object`, which nobody else can reach, has it.
     fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: the words lie between two that `look` found at an object of the same class, so
-        // all of them are the object's. Nobody else can reach it, so nobody writes meanwhile.
-        let differs = unsafe {
-            let words = object.as_ptr().cast::<usize>().offset(self.first);
-            let each = self.words.iter().zip(&self.masks).enumerate();
-            each.fold(0, |differs, (at, (expected, mask))| {
-                differs | ((words.add(at).read() ^ expected) & mask)
-            })
-        };
-        differs == 0
+        self.0.iter().all(|(first, expected)| {
+            // SAFETY: `look` found these words at an object of the same class, so all of them are
+            // the object's. Nobody else can reach it, so nobody writes meanwhile.
+            let found = unsafe {
+                let first = object.as_ptr().cast::<usize>().offset(*first);
+                std::slice::from_raw_parts(first, expected.len())
+            };
+            found == &**expected
+        })
     }
 }
 
 /// What a Task looks like that is not registered and that nobody noticed.
 struct Pristine {
     new: Pattern,
+    /// The words of it that are the same in a Task that is registered, and where they are.
+    registered: Box<[(isize, usize)]>,
     /// The same for what stands behind the object, without its first byte: the room differs.
     behind: Option<(isize, [u8; 3])>,
     /// The word of the name: a number until somebody asks for it.
@@ -232,6 +218,25 @@ impl TaskLayout {
         })
     }
 
+    /// Whether only its owner refers to `task`, which is not registered. Somebody who looks through
+    /// all objects could have come by it otherwise.
+    pub fn is_alone(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let pristine = self.pristine.as_ref();
+        pristine.is_some_and(|pristine| references(task.bind(py)) == pristine.references)
+    }
+
+    /// Exchanges coroutine and context of a Task that nobody else can reach; gives those before.
+    pub fn replace_both<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        coroutine: Bound<'py, PyAny>,
+        context: Bound<'py, PyAny>,
+    ) -> (Bound<'py, PyAny>, Bound<'py, PyAny>) {
+        let task = task.bind(py);
+        (exchange(task, self.coroutine, coroutine), exchange(task, self.context, context))
+    }
+
     /// Exchanges the context that `task` runs in; gives the one before. For a Task that no other
     /// thread can reach.
     pub fn replace_context<'py>(
@@ -281,6 +286,22 @@ impl TaskLayout {
         // SAFETY: `probe` found that this word of a Task is its reference to the context, which is
         // never null once the Task is made, and `PlainTask` is of the class that was probed.
         unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.context) as *mut _) }
+    }
+
+    /// The coroutine that `task` steps.
+    pub fn coroutine<'py>(&self, py: Python<'py>, task: &PlainTask) -> Bound<'py, PyAny> {
+        // SAFETY: as for `context`; only this thread exchanges it, and it is there until the Task
+        // is done.
+        unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.coroutine) as *mut _) }
+    }
+
+    /// Whether `task`, registered and not done, waits for nothing and was not asked to cancel: as
+    /// little as that is what may have happened to it.
+    pub fn may_be_stepped(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let task = task.bind(py);
+        self.pristine.as_ref().is_some_and(|pristine| {
+            pristine.registered.iter().all(|(place, expected)| load(task, *place) == *expected)
+        })
     }
 
     /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
@@ -380,13 +401,15 @@ fn pristine<'py>(
     let Some((task, step)) = make(coroutine, context)? else {
         return Ok(None);
     };
+    let (mut registered, _) = look(&task);
     unregister.call1((&task,))?;
     let (mut words, behind) = look(&task);
+    registered.retain(|word| words.contains(word));
     let references = references(&task);
     step.call0()?;
     let (mut after, _) = look(&task);
     let returned = returned(&words, &after, &task, result);
-    for words in [&mut words, &mut after] {
+    for words in [&mut words, &mut after, &mut registered] {
         words.retain(|(place, _)| *place != name && !differ.contains(place));
     }
     let new = Pattern::new(&words);
@@ -394,7 +417,9 @@ fn pristine<'py>(
         after.retain(|(place, _)| *place != result);
         Returned { all: Pattern::new(&after), result, state }
     });
-    Ok(is_number(&task, name).then_some(Pristine { new, behind, name, references, returned }))
+    let pristine =
+        Pristine { new, registered: registered.into(), behind, name, references, returned };
+    Ok(is_number(&task, name).then_some(pristine))
 }
 
 /// The word of the result, and the word of the state and what it was before, if the return of its
