@@ -189,6 +189,9 @@ impl Dispatcher {
     ) -> Answer {
         let plan = &self.plans[index];
         self.stamps.meets(index, self.next_id());
+        if !plan.cancel_on_disconnect {
+            connection.outlive_client();
+        }
         let limit = plan.limit_body.unwrap_or(self.limit_body);
         if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {
             return Answer::ready(closing_problem(StatusCode::PAYLOAD_TOO_LARGE));

@@ -54,6 +54,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         let mut exchange = Exchange::begin(info, &head, &body);
         let refusal = check::refusal(&head, &self.transport);
         self.transport.forget_head();
+        self.transport.delivers();
         if let Some(status) = refusal {
             return Respond::ready(problem::closing_problem(status), exchange);
         }
@@ -144,7 +145,7 @@ impl Exchange {
     fn begin(info: &Rc<ConnectionInfo>, head: &Parts, body: &Incoming) -> Self {
         let lane = &info.lane;
         info.enter(Phase::Handling);
-        info.requests.set(info.requests.get() + 1);
+        info.begin_request();
         info.expired.set(false);
         info.awaits_body.set(false);
         info.answered.set(false);
