@@ -379,7 +379,8 @@ class LaneServer:
         pump: Callable[..., Any],
         report: Callable[..., None],
         http_exception: type[BaseException],
-        invalid: Callable[[int, Any], BaseException] | None,
+        no_route: Callable[[int, str | None], BaseException | None] | None,
+        invalid: Callable[[int, Any], BaseException | None] | None,
         disconnect: type[BaseException],
         submit: Callable[..., Future[Any]],
     ) -> Self: ...
