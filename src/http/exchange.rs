@@ -201,7 +201,10 @@ impl Exchange {
     }
 
     fn respond_plain(mut self, plain: Plain) -> Response<ExchangeBody> {
-        let Plain { status, content_type, body } = plain;
+        let Plain { status, content_type, mut body } = plain;
+        if status == StatusCode::RESET_CONTENT {
+            body = Body::Empty;
+        }
         let mut headers = self.info.lane.spare_headers.take();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
@@ -228,6 +231,9 @@ impl Exchange {
                 "a handler answered with a 1xx status, which is not a response",
             );
             response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        if response.status() == StatusCode::RESET_CONTENT {
+            *response.body_mut() = Body::Empty;
         }
         let headers = response.headers_mut();
         if !self.info.body_done.get() && says_close(headers) {

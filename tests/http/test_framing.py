@@ -398,6 +398,18 @@ def every_response() -> App:
     def no_content() -> Response:
         return Response("not to be seen", 204)
 
+    @app.get("/reset-content")
+    def reset_content() -> Response:
+        return Response("not to be seen", 205)
+
+    @app.get("/plain-reset-content", status=205)
+    def plain_reset_content() -> str:
+        return "not to be seen"
+
+    @app.get("/streamed-reset-content")
+    def streamed_reset_content() -> StreamingResponse:
+        return StreamingResponse(iter([b"not to be seen"]), 205)
+
     @app.get("/stream")
     async def stream() -> StreamingResponse:
         async def chunks() -> AsyncIterator[bytes]:
@@ -462,6 +474,9 @@ CLASSES = {
     "/cookies": 200,
     "/not-modified": 304,
     "/no-content": 204,
+    "/reset-content": 205,
+    "/plain-reset-content": 205,
+    "/streamed-reset-content": 205,
     "/stream": 200,
     "/sync-stream": 200,
     "/sized-stream": 200,
@@ -502,7 +517,10 @@ def test_head_gets_the_headers_of_get_and_no_byte_more(
     assert connection.response().body == b"hello"
 
 
-@pytest.mark.parametrize("path", [path for path, status in CLASSES.items() if status in (204, 304)])
+BODILESS = [path for path, status in CLASSES.items() if status in (204, 205, 304)]
+
+
+@pytest.mark.parametrize("path", BODILESS)
 def test_a_status_without_a_body_has_none(responses: LiveServer, raw: Any, path: str) -> None:
     connection = raw(responses)
     connection.send(request("GET", path) + request("GET", "/text"))
@@ -510,6 +528,9 @@ def test_a_status_without_a_body_has_none(responses: LiveServer, raw: Any, path:
     assert response.header("transfer-encoding") is None
     if response.status == 204:
         assert response.header("content-length") is None
+    if response.status == 205:
+        # It ends where its headers end, and only its length says so (RFC 9110, 15.3.6).
+        assert response.header("content-length") == "0"
     assert connection.response().body == b"hello"
 
 
