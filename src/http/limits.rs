@@ -41,6 +41,12 @@ impl Limits {
         self.requests.take()
     }
 
+    /// Connections and requests that were refused.
+    #[must_use]
+    pub fn refused(&self) -> (u64, u64) {
+        (self.connections.refused(), self.requests.refused())
+    }
+
     pub(crate) fn release_request(&self) {
         self.requests.release();
     }
@@ -84,6 +90,10 @@ impl Gauge {
             }
             Taken::Refused
         }
+    }
+
+    fn refused(&self) -> u64 {
+        self.refusals.as_ref().map_or(0, |refusals| refusals.total())
     }
 
     fn release(&self) {

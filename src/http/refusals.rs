@@ -19,6 +19,7 @@ pub(crate) struct Refusals {
     /// One of what is limited.
     what: &'static str,
     option: &'static str,
+    total: AtomicU64,
     unsaid: AtomicU64,
     is_watched: AtomicBool,
 }
@@ -26,13 +27,19 @@ pub(crate) struct Refusals {
 impl Refusals {
     /// Of `limit`, which `option` set, on the number of `what`.
     pub(crate) fn new(limit: usize, what: &'static str, option: &'static str) -> Self {
-        let (unsaid, is_watched) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { limit, what, option, unsaid, is_watched }
+        let (total, unsaid) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { limit, what, option, total, unsaid, is_watched: AtomicBool::new(false) }
+    }
+
+    /// How many there have been.
+    pub(crate) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// One more. To be called inside a Tokio runtime with time.
     #[cold]
     pub(crate) fn note(self: &Arc<Self>) {
+        self.total.fetch_add(1, Ordering::Relaxed);
         self.unsaid.fetch_add(1, Ordering::SeqCst);
         if !self.is_watched.swap(true, Ordering::SeqCst) {
             self.say();

@@ -15,6 +15,7 @@ from support.hold import DEADLINE, Hold, take
 from support.messages import assert_problem, assert_serves, chunked, only_response, parsed, request
 
 from treadle import FREE_THREADED, App, HTTPException, Request, StreamingResponse
+from treadle.telemetry import RefusedStats
 from treadle.testing import LiveServer
 
 LANES = [1, 2] if FREE_THREADED else [1]
@@ -385,7 +386,8 @@ def test_refusals_are_logged_the_first_at_once_and_more_of_them_once_a_second(
     serve: Any, raw: Any, hold: Hold, warnings: Queue[str], kind: str
 ) -> None:
     limits = {"limit_concurrency": 1} if kind == "request" else {"limit_connections": 1}
-    live = serve(holding(hold), **limits)
+    app = holding(hold)
+    live = serve(app, **limits)
     busy = raw(live)
     busy.send(request("GET", "/held"))
     hold.wait_arrival()
@@ -403,4 +405,5 @@ def test_refusals_are_logged_the_first_at_once_and_more_of_them_once_a_second(
         told += int(count)
         lines += 1
     assert told == 30
+    assert app.stats().refused == RefusedStats(**{f"{kind}s": 30})
     assert lines <= 2 + (time.monotonic() - started)
