@@ -216,6 +216,12 @@ impl Home {
         Ok(AtHome(CURRENT.replace(Some(self.clone()))))
     }
 
+    /// Whether asyncio is not called for what it keeps for a thread.
+    #[cfg(test)]
+    pub fn knows_thread(&self) -> bool {
+        self.live().is_ok_and(|live| live.tasks.knows_thread())
+    }
+
     /// What is called on the loop.
     ///
     /// # Errors
