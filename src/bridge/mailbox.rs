@@ -221,6 +221,14 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Whether this is the mailbox of a foreign loop that was closed.
+    pub(super) fn is_deserted(&self, py: Python<'_>) -> bool {
+        self.foreign.as_ref().is_some_and(|event_loop| {
+            let closed = event_loop.call_method0(py, pyo3::intern!(py, "is_closed"));
+            closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
+        })
+    }
+
     /// Has a foreign loop look, by its own means. A closed loop, or an interpreter that is going
     /// down, does not look any more: nobody waits there.
     fn wake_foreign(self: &Arc<Self>) {

@@ -50,6 +50,7 @@ mod awaitable;
 mod completion;
 mod current;
 mod factory;
+mod foreign;
 mod future;
 mod home;
 mod homebound;

@@ -505,7 +505,8 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         let idle = self.idle.take();
         if !idle.is_empty() {
-            Python::attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
+            // When the interpreter is gone, nobody is left to complain about them.
+            Python::try_attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
         }
     }
 }

@@ -7,6 +7,7 @@ import contextvars
 import gc
 import threading
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
@@ -355,7 +356,7 @@ def test_another_thread_drops(probe: ModuleType, run: Run, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["before start", "suspended", "closed"])
 def test_a_loop_that_closes_tells_the_other_thread(
-    probe: ModuleType, run: Run, factory: Callable[[], asyncio.AbstractEventLoop], moment: str
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop], moment: str
 ) -> None:
     loop = factory()
     loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
@@ -378,14 +379,87 @@ def test_a_loop_that_closes_tells_the_other_thread(
             loop.run_until_complete(asyncio.sleep(0.01))
             assert started.is_set()
         loop.close()
-        run(meet(probe))  # nobody tells the bridge that a loop that is not a lane was closed
         error = outcome.exception(10)
     assert type(error) is RuntimeError
     assert "was closed" in str(error)
 
 
-async def meet(probe: ModuleType) -> None:
-    probe.current_loop()
+@pytest.mark.parametrize("left", ["closed", "open"])
+def test_a_thread_that_ends_tells_the_other_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop], left: str
+) -> None:
+    """Also of what is suspended on a Rust future, which knows its home as its home knows it."""
+    loop = factory()
+    loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
+    before = probe.alive()
+
+    gates = []
+    suspended = asyncio.Event()
+
+    async def forever() -> None:
+        awaitable, gate = probe.gated()
+        gates.append(gate)
+        asyncio.get_running_loop().call_soon(suspended.set)
+        await awaitable
+
+    async def start() -> Any:
+        remote = probe.current_loop().spawn(forever)
+        await suspended.wait()
+        return remote
+
+    def thread() -> Any:
+        remote = loop.run_until_complete(start())
+        if left == "closed":
+            loop.close()
+            assert probe.alive() == before
+        return remote
+
+    with ThreadPoolExecutor(1) as pool:
+        remote = pool.submit(thread).result(10)
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(remote.wait).exception(10)
+    loop.close()
+    assert type(error) is RuntimeError
+    assert "was closed" in str(error)
+    assert probe.alive() == before
+    assert not gates[0].open(1)
+
+
+def test_a_loop_that_lost_the_reader_of_the_bridge_is_not_taken_for_closed(
+    probe: ModuleType,
+) -> None:
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+
+        async def main() -> None:
+            here = probe.current_loop()
+            loop = asyncio.get_running_loop()
+            known = dict(loop._selector.get_map())  # type: ignore[attr-defined]
+            found = [fd for fd, key in known.items() if "CloseNotice" in repr(key.data)]
+            assert len(found) == 1
+            assert loop.remove_reader(found[0])
+            del known
+            assert await asyncio.to_thread(here.spawn(turns).wait) is None
+            assert probe.current_loop() is not None
+
+        runner.run(main())
+
+
+def test_a_loop_that_is_forgotten_goes_with_its_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    def thread() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = factory()
+        loop.run_until_complete(meet())
+        loop.close()
+        return weakref.ref(loop)
+
+    async def meet() -> None:
+        probe.current_loop()
+
+    with ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(thread).result(10)
+        gc.collect()
+        assert loop() is None  # at once: the thread lives
 
 
 # -- asynchronous iterators -----------------------------------------------------------------------
