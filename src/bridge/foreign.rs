@@ -16,8 +16,8 @@
 //! # Races that end well
 //!
 //! * Closed by its own thread: whoever waits is told there and then.
-//! * Closed by another: what comes from now on is refused, and so is what nobody took; what runs is
-//!   told when the home's thread meets another loop, or ends.
+//! * Closed by another: the same, but without the GIL the interpreter gives the reader up on the
+//!   thread that left it, when that next runs Python code, or ends.
 //! * A reader that goes while its loop lives (somebody took it away) says nothing; the thread looks
 //!   for closed loops whenever it meets a new one.
 //! * The thread ends with the loop open: whoever waits elsewhere is told, and what is suspended is
@@ -50,7 +50,7 @@ impl Drop for Foreign {
             return;
         }
         let homes = std::mem::take(&mut self.0);
-        let close = || homes.iter().for_each(|home| home.close());
+        let close = || homes.iter().for_each(|home| home.thread_ends());
         // Attached, for what is suspended can be dropped on this thread only. When the interpreter
         // is gone, whoever waits is told all the same.
         if Python::try_attach(|_| close()).is_none() {
@@ -83,7 +83,7 @@ fn meet(event_loop: &Bound<'_, PyAny>) -> PyResult<Rc<Home>> {
     let name = format!("event loop {}", event_loop.get_type().name()?);
     let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
     mailbox.set_thread(thread_name(py)?);
-    let home = Home::new(mailbox);
+    let home = Home::make(mailbox);
     home.settle(py, Rc::new(TaskFactory::new(event_loop, None, None)?))?;
     let known = FOREIGN.try_with(|known| known.borrow().0.clone()).unwrap_or_default();
     for former in known.iter().filter(|former| former.mailbox().is_deserted(py)) {

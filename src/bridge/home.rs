@@ -10,7 +10,6 @@
 //! * `waiting` roots the awaitables that a coroutine is suspended on, as a loop's timers root
 //!   theirs: their wakers hold no Python object.
 //! * `woken` are those that can go on, woken on this very thread: no lock, no system call.
-//! * `jobs` are coroutines that another thread waits for. When the loop is closed they are told.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,8 +25,8 @@ use super::awaitable::RustAwaitable;
 use super::factory::TaskFactory;
 use super::foreign;
 use super::mailbox::{Errand, Letter, Mailbox};
-use super::remote::Job;
 use super::signal::Signal;
+use super::thread_end;
 use crate::python::call::{call_one, vectorcall};
 use crate::python::context;
 use crate::telemetry::Steps;
@@ -45,7 +44,6 @@ pub struct Home {
     waker: RefCell<Option<Waker>>,
     woken: RefCell<Vec<Arc<Signal>>>,
     waiting: RefCell<Slab<Waiting>>,
-    jobs: RefCell<Slab<(Arc<Job>, Py<PyAny>)>>,
     /// The turn is running: it comes to what is woken by itself.
     in_turn: Cell<bool>,
     closed: Cell<bool>,
@@ -143,15 +141,21 @@ impl Drop for AtHome {
 }
 
 impl Home {
-    /// A home on the calling thread.
+    /// The home of a lane, on the calling thread.
     pub fn new(mailbox: Arc<Mailbox>) -> Rc<Self> {
+        let home = Self::make(mailbox);
+        thread_end::tell(&home);
+        home
+    }
+
+    /// A home on the calling thread.
+    pub(super) fn make(mailbox: Arc<Mailbox>) -> Rc<Self> {
         Rc::new(Self {
             mailbox,
             live: RefCell::default(),
             waker: RefCell::default(),
             woken: RefCell::default(),
             waiting: RefCell::default(),
-            jobs: RefCell::default(),
             in_turn: Cell::new(false),
             closed: Cell::new(false),
             steps: Rc::default(),
@@ -286,7 +290,7 @@ impl Home {
                 home.read(py, letters);
                 Ok(())
             }
-            None => mailbox.refuse_to_move(py),
+            None => mailbox.move_here(py),
         }
     }
 
@@ -378,35 +382,29 @@ impl Home {
         drop(waiting);
     }
 
-    pub(super) fn add_job(&self, job: Arc<Job>, task: Py<PyAny>) -> usize {
-        self.jobs.borrow_mut().insert((job, task))
-    }
-
-    pub(super) fn take_job(&self, place: usize, job: &Arc<Job>) -> Option<Py<PyAny>> {
-        let mut jobs = self.jobs.borrow_mut();
-        if !jobs.get(place).is_some_and(|(known, _)| Arc::ptr_eq(known, job)) {
-            return None;
-        }
-        jobs.try_remove(place).map(|(_, task)| task)
-    }
-
     /// The loop is closed: whoever waits elsewhere is told, whoever is suspended here is forgotten.
     pub fn close(&self) {
         self.closed.set(true);
-        drop(self.mailbox.close());
+        let left = self.mailbox.close();
         drop(self.live.take());
         drop(self.woken.take());
         for (_, waiting) in self.waiting.take() {
             waiting.awaitable.get().forget_task();
         }
-        for (_, (job, task)) in self.jobs.take() {
-            drop(task);
-            job.abandon();
+        drop(left);
+    }
+
+    /// The thread ends. A lane's loop may run on another from then on; what waits for Rust futures
+    /// cannot, and the futures go now, with this.
+    pub(super) fn thread_ends(&self) {
+        self.mailbox.abandon_jobs("lost the thread it ran on");
+        if self.mailbox.is_foreign() || self.mailbox.has_suspended() {
+            self.close();
         }
     }
 
     /// Whether the loop was closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.get()
     }
 }

@@ -63,6 +63,7 @@ mod spawn;
 mod start;
 mod stream;
 mod task;
+mod thread_end;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use completion::{Completion, Next};

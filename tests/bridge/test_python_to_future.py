@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import treadle
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 MOMENTS = ["first step", "suspended", "completing", "after"]
@@ -418,11 +420,69 @@ def test_a_thread_that_ends_tells_the_other_thread(
         remote = pool.submit(thread).result(10)
     with ThreadPoolExecutor(1) as pool:
         error = pool.submit(remote.wait).exception(10)
-    loop.close()
+    if left == "open":
+        assert "lost the thread it ran on" in str(error)
+    else:
+        assert "was closed" in str(error)
     assert type(error) is RuntimeError
-    assert "was closed" in str(error)
     assert probe.alive() == before
     assert not gates[0].open(1)
+    loop.close()
+
+
+def test_a_loop_that_is_closed_elsewhere_tells_the_other_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """With the thread that it ran on alive."""
+    loop = factory()
+    loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
+
+    async def start() -> Any:
+        return probe.current_loop().spawn(forever)
+
+    async def forever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with ThreadPoolExecutor(1) as home, ThreadPoolExecutor(1) as pool:
+        remote = home.submit(loop.run_until_complete, start()).result(10)
+        home.submit(loop.run_until_complete, turns(3)).result(10)
+        outcome = pool.submit(remote.wait)
+        loop.close()
+        if factory is asyncio.SelectorEventLoop:
+            # Its reader is of that thread: without the GIL it goes when that comes to it.
+            home.submit(turns).result(10).close()
+        error = outcome.exception(10)
+    assert type(error) is RuntimeError
+    assert "was closed" in str(error)
+
+
+def test_a_lane_that_moves_tells_the_other_thread(probe: ModuleType) -> None:
+    """What listens to its Tasks stayed behind."""
+    loop = treadle.new_event_loop()
+    ended: list[str] = []
+
+    async def start() -> Any:
+        go_on = asyncio.Event()
+        return probe.current_loop().spawn(lambda: wait(go_on)), go_on
+
+    async def wait(go_on: asyncio.Event) -> None:
+        await go_on.wait()
+        ended.append("ended")
+
+    async def end(go_on: asyncio.Event) -> None:
+        go_on.set()
+        await turns(3)
+
+    with ThreadPoolExecutor(1) as home, ThreadPoolExecutor(1) as pool:
+        remote, go_on = home.submit(loop.run_until_complete, start()).result(10)
+        home.submit(loop.run_until_complete, turns(3)).result(10)
+        outcome = pool.submit(remote.wait)
+        loop.run_until_complete(end(go_on))
+        assert ended == ["ended"]
+        error = outcome.exception(10)
+    assert type(error) is RuntimeError
+    assert "runs on another thread now" in str(error)
+    loop.close()
 
 
 def test_a_loop_that_lost_the_reader_of_the_bridge_is_not_taken_for_closed(
