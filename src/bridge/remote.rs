@@ -145,8 +145,10 @@ impl Job {
         if matches!(self.lock().state, State::Closed) {
             return;
         }
+        // Kept until the outcome is told: the last to go tells of a closed loop.
         let report = Rc::new(Report(self.clone()));
-        let started = make(py).and_then(|awaitable| start(home, awaitable.bind(py), report));
+        let started =
+            make(py).and_then(|awaitable| start(home, awaitable.bind(py), report.clone()));
         match started {
             Err(error) => self.finish(Err(error)),
             Ok(Some(task)) => self.run(py, &task),

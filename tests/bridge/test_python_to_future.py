@@ -20,6 +20,11 @@ import treadle
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
+
+class Task(asyncio.Task[Any]):
+    """What a tool puts in the place of asyncio's."""
+
+
 MOMENTS = ["first step", "suspended", "completing", "after"]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -254,6 +259,59 @@ def test_what_cannot_be_awaited(probe: ModuleType, run: Run, thing: Any) -> None
             await probe.call(thing)
 
     run(main())
+
+
+@pytest.mark.parametrize("thing", [None, 3])
+def test_what_cannot_be_awaited_from_another_thread(
+    probe: ModuleType, run: Run, thing: Any
+) -> None:
+    async def main() -> None:
+        here = probe.current_loop()
+        with pytest.raises(TypeError, match=r"An asyncio\.Future, a coroutine or an awaitable"):
+            await asyncio.to_thread(here.spawn(lambda: thing).wait)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(here.spawn(lambda: 1 // 0).wait)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("task", [asyncio.Task, Task])
+def test_what_ends_programs_in_the_first_step_goes_to_who_waits(
+    probe: ModuleType,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    task: type[asyncio.Task[Any]],
+    kind: type[BaseException],
+) -> None:
+    """With asyncio's own Task, and with one that was put in its place."""
+    monkeypatch.setattr(asyncio, "Task", task)
+    reports: list[dict[str, Any]] = []
+
+    async def ends() -> None:
+        raise kind("on purpose")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        here = probe.current_loop()
+        with pytest.raises(kind, match="on purpose"):
+            await probe.call(ends())
+        remote = here.spawn(ends)
+        outcome = await asyncio.to_thread(caught, remote.wait)
+        assert (type(outcome), outcome.args) == (kind, ("on purpose",))
+        del outcome
+        gc.collect()
+
+    def caught(call: Callable[[], Any]) -> BaseException:
+        # A thread of an executor would hand these on to the loop.
+        try:
+            call()
+        except BaseException as error:
+            return error
+        raise AssertionError
+
+    run(main())
+    assert not reports
 
 
 def test_a_coroutine_twice(probe: ModuleType, run: Run) -> None:
