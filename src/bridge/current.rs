@@ -1,24 +1,30 @@
-//! asyncio's own functions about Tasks, and which Task is the current one.
+//! asyncio's own functions about Tasks: which one is current, and which are registered.
 //!
-//! What is current belongs to a thread and its running loop; both are used there only.
+//! What is current belongs to a thread and its running loop; both are used there only. Where it is
+//! known how asyncio keeps them ([`AsyncioThread`]), nothing is called.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::python::asyncio_thread::{AsyncioThread, Functions};
 use crate::python::call::{call_one, call_two};
+use crate::python::task_layout::PlainTask;
 
 /// What `_asyncio` has.
 pub(super) struct Asyncio {
     pub(super) class: Py<PyAny>,
     pub(super) running_loop: Py<PyAny>,
-    pub(super) current_task: Py<PyAny>,
-    pub(super) swap_current_task: Py<PyAny>,
+    current_task: Py<PyAny>,
+    swap_current_task: Py<PyAny>,
     pub(super) unregister: Py<PyAny>,
-    pub(super) register_eager: Py<PyAny>,
-    pub(super) unregister_eager: Py<PyAny>,
+    register_eager: Py<PyAny>,
+    unregister_eager: Py<PyAny>,
     /// `None` since CPython 3.14, where a Task that takes its first step is registered as any other.
-    pub(super) register: Option<Py<PyAny>>,
+    register: Option<Py<PyAny>>,
+    /// Once [`Asyncio::find_thread`] found it.
+    thread: OnceCell<AsyncioThread>,
 }
 
 impl Asyncio {
@@ -36,15 +42,84 @@ impl Asyncio {
             register_eager: function("_register_eager_task")?,
             unregister_eager: function("_unregister_eager_task")?,
             register,
+            thread: OnceCell::new(),
         })
     }
 
+    /// Looks how asyncio keeps what is current and registered on this thread, with a Task for it to
+    /// try that was just made and that nobody else knows. No Task is current.
+    pub(super) fn find_thread(
+        &self,
+        event_loop: &Bound<'_, PyAny>,
+        task: &PlainTask,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        let functions = Functions {
+            swap: self.swap_current_task.bind(py),
+            current: self.current_task.bind(py),
+            all: &py.import("asyncio")?.getattr("all_tasks")?,
+            unregister: self.unregister.bind(py),
+        };
+        if let Some(thread) = AsyncioThread::probe(task, event_loop, &functions)? {
+            let _ = self.thread.set(thread);
+        }
+        Ok(())
+    }
+
+    /// A Task takes its first step.
+    pub(super) fn begins(&self, py: Python<'_>, task: &PlainTask) -> PyResult<()> {
+        match self.thread.get() {
+            Some(thread) => {
+                thread.register(py, task);
+                Ok(())
+            }
+            None => call_one(self.register_eager.bind(py), task.bind(py)).map(drop),
+        }
+    }
+
+    /// A Task that took its first step waits.
+    pub(super) fn waits(&self, py: Python<'_>, task: &PlainTask) -> PyResult<()> {
+        if let Some(register) = &self.register {
+            call_one(register.bind(py), task.bind(py))?;
+            call_one(self.unregister_eager.bind(py), task.bind(py))?;
+        }
+        Ok(())
+    }
+
+    /// A Task has ended; whether it was still in its first step.
+    pub(super) fn ends(&self, py: Python<'_>, task: &PlainTask, in_first: bool) -> PyResult<()> {
+        if let Some(thread) = self.thread.get() {
+            thread.unregister(py, task);
+            return Ok(());
+        }
+        let unregister = if in_first { &self.unregister_eager } else { &self.unregister };
+        call_one(unregister.bind(py), task.bind(py)).map(drop)
+    }
+
+    /// A Task has ended that took its last step itself.
+    pub(super) fn ended(&self, py: Python<'_>, task: &PlainTask) -> PyResult<()> {
+        // Up to CPython 3.13 a Task stays registered when it is done.
+        if self.register.is_some() {
+            call_one(self.unregister.bind(py), task.bind(py))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `task` the current one, or none; gives the one before.
     fn swap<'py>(
         &self,
         event_loop: &Bound<'py, PyAny>,
-        task: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        call_two(self.swap_current_task.bind(task.py()), event_loop, task)
+        task: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = event_loop.py();
+        if let Some(thread) = self.thread.get() {
+            return thread.swap(event_loop, task).ok_or_else(|| {
+                PyRuntimeError::new_err("the lane's event loop is not running on this thread")
+            });
+        }
+        let task = task.unwrap_or_else(|| py.None().into_bound(py));
+        let before = call_two(self.swap_current_task.bind(py), event_loop, &task)?;
+        Ok((!before.is_none()).then_some(before))
     }
 }
 
@@ -52,8 +127,7 @@ impl Asyncio {
 pub(super) struct Current<'a, 'py> {
     asyncio: &'a Asyncio,
     event_loop: &'a Bound<'py, PyAny>,
-    /// The Task before, or `None` of Python.
-    before: Bound<'py, PyAny>,
+    before: Cell<Option<Bound<'py, PyAny>>>,
     inside: Cell<bool>,
 }
 
@@ -64,7 +138,7 @@ impl<'a, 'py> Current<'a, 'py> {
         event_loop: &'a Bound<'py, PyAny>,
         task: &Bound<'py, PyAny>,
     ) -> PyResult<Self> {
-        let before = asyncio.swap(event_loop, task)?;
+        let before = Cell::new(asyncio.swap(event_loop, Some(task.clone()))?);
         Ok(Self { asyncio, event_loop, before, inside: Cell::new(true) })
     }
 
@@ -75,18 +149,18 @@ impl<'a, 'py> Current<'a, 'py> {
     ) -> PyResult<Self> {
         let py = event_loop.py();
         let before = call_one(asyncio.current_task.bind(py), event_loop)?;
+        let before = (!before.is_none()).then_some(before);
         // Up to CPython 3.12 it is an error to swap nothing for nothing.
-        if !before.is_none() {
-            asyncio.swap(event_loop, py.None().bind(py))?;
+        if before.is_some() {
+            asyncio.swap(event_loop, None)?;
         }
-        Ok(Self { asyncio, event_loop, before, inside: Cell::new(false) })
+        Ok(Self { asyncio, event_loop, before: Cell::new(before), inside: Cell::new(false) })
     }
 
     /// No Task is current from now on.
     pub(super) fn leave(&self) -> PyResult<()> {
         if self.inside.replace(false) {
-            let py = self.event_loop.py();
-            self.asyncio.swap(self.event_loop, py.None().bind(py))?;
+            self.asyncio.swap(self.event_loop, None)?;
         }
         Ok(())
     }
@@ -94,11 +168,9 @@ impl<'a, 'py> Current<'a, 'py> {
 
 impl Drop for Current<'_, '_> {
     fn drop(&mut self) {
-        let restored = self.leave().and_then(|()| {
-            if self.before.is_none() {
-                return Ok(());
-            }
-            self.asyncio.swap(self.event_loop, &self.before).map(drop)
+        let restored = self.leave().and_then(|()| match self.before.take() {
+            None => Ok(()),
+            before => self.asyncio.swap(self.event_loop, before).map(drop),
         });
         if let Err(error) = restored {
             error.write_unraisable(self.event_loop.py(), None);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::bare_yield::ReadyQueue;
 use super::completion::Completion;
-use super::future::cancel;
-use super::task::{CallSoon, Tasks, Waiting};
+use super::task::{Tasks, Waiting};
 use crate::telemetry::LaneMeter;
 
 /// Makes Tasks on one lane's loop.
@@ -18,16 +18,16 @@ pub struct TaskFactory {
 
 impl TaskFactory {
     /// For `event_loop`, which runs on the calling thread; a lane's Tasks are counted, and its loop
-    /// has a `call_soon` that is not called through Python.
+    /// has a ready queue that is reached without Python.
     ///
     /// # Errors
     /// When asyncio cannot be imported.
     pub fn new(
         event_loop: &Bound<'_, PyAny>,
-        call_soon: Option<CallSoon>,
+        ready: Option<Rc<dyn ReadyQueue>>,
         meter: Option<Arc<LaneMeter>>,
     ) -> PyResult<Self> {
-        Ok(Self { tasks: Rc::new(Tasks::new(event_loop, call_soon)?), meter })
+        Ok(Self { tasks: Rc::new(Tasks::new(event_loop, ready)?), meter })
     }
 
     /// The loop that the Tasks run on.
@@ -54,17 +54,16 @@ impl TaskFactory {
             meter.tasks_started.add(1);
         }
         let begun = self.tasks.begin(py, coroutine.into_bound(py), None, first)?;
-        let Some(mut waiting) = begun else {
+        let Some(waiting) = begun else {
             return Ok(None);
         };
         if let Some(meter) = &self.meter {
             meter.tasks_suspended.add(1);
         }
-        if let Err(error) = self.tasks.listen(py, &mut waiting, lasting()) {
+        if let Err(error) = self.tasks.listen(py, &waiting, lasting()) {
             // No memory for a listener: the Task goes, its outcome with it.
-            let task = waiting.task().bind(py);
-            error.write_unraisable(py, Some(task));
-            cancel(task);
+            error.write_unraisable(py, None);
+            waiting.cancel(py);
         }
         Ok(Some(waiting))
     }

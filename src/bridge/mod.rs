@@ -24,7 +24,8 @@
 //! [`Completion`] the moment it is known, inside the Task's context, without an extra turn
 //! ([`intercept`]).
 //!
-//! * The Task owns the coroutine and, once that suspended, the `Completion`.
+//! * The Task owns the coroutine and, once that waits for something, the `Completion`. A coroutine
+//!   that only gives way is stepped by the lane, which then has both (`bare_yield`).
 //! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
 //!   `Completion` fills. Dropping it cancels the Task.
 //! * A Rust future awaited from Python is owned by its awaitable and polled by the awaiting Task
@@ -47,6 +48,7 @@
 //!   had to say is dropped.
 
 mod awaitable;
+mod bare_yield;
 mod completion;
 mod current;
 mod factory;
@@ -66,6 +68,7 @@ mod task;
 mod thread_end;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
+pub use bare_yield::{ReadyQueue, Resumption};
 pub use completion::{Completion, Next};
 pub use factory::TaskFactory;
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
@@ -75,4 +78,4 @@ pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
-pub use task::{CallSoon, Waiting};
+pub use task::Waiting;

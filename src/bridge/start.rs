@@ -11,7 +11,6 @@ use pyo3::types::PyModule;
 
 use super::completion::{Completion, Next};
 use super::home::Home;
-use super::task::Waiting;
 use crate::python::coroutine::is_coroutine;
 use crate::python::lane_bound::LaneBound;
 
@@ -69,7 +68,7 @@ pub(super) fn start(
     };
     let lasting = || completion.clone();
     let waiting = home.live()?.tasks.start(py, coroutine.unbind(), &completion, lasting)?;
-    Ok(waiting.map(Waiting::into_task))
+    Ok(waiting.and_then(|waiting| waiting.into_task(py)))
 }
 
 /// As `asyncio.isfuture` has it.

@@ -9,10 +9,11 @@
 //! * Most of them end in it and never look at their Task. The Task is then as new, nobody else
 //!   refers to it ([`TaskLayout::is_unnoticed`]), and it serves another coroutine: making one costs
 //!   more than the whole step. One that was looked at is told the outcome and let go.
-//! * A coroutine that suspends keeps its Task. The Task is given the step that was taken
-//!   ([`Primed`]) and steps the coroutine itself from then on; at its end it tells the lane
-//!   ([`Listener`]). If a result is all that came of it, it is made as new again
-//!   ([`TaskLayout::renew`]).
+//! * A coroutine that only gives way (`asyncio.sleep(0)`) keeps its Task, and the lane takes the
+//!   next step, too ([`BareYield`]).
+//! * One that waits keeps its Task. The Task is given the step that was taken ([`Primed`]) and steps
+//!   the coroutine itself from then on; at its end it tells the lane ([`Listener`]). If a result is
+//!   all that came of it, it is made as new again ([`TaskLayout::renew`]).
 //!
 //! Where `asyncio.Task` is not that class (some tools put one of their own in its place), or is
 //! laid out in a way that [`TaskLayout`] cannot tell, each coroutine is started with
@@ -24,7 +25,7 @@
 //! registered with asyncio while they are idle, and their listeners. A Task owns its coroutine and
 //! its listener, the listener the completion, until it is told.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use pyo3::exceptions::PyRuntimeError;
@@ -32,8 +33,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
+use super::bare_yield::{BareYield, ReadyQueue};
 use super::completion::{Completion, Next};
 use super::current::{Asyncio, Current};
+use super::future::cancel;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
 use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
@@ -46,41 +49,69 @@ use crate::python::unique::is_alone;
 const MOST_IDLE: usize = 256;
 
 /// The Task of a coroutine that suspended.
-pub struct Waiting {
-    task: Py<PyAny>,
-    /// Makes the Task take a step; for [`Tasks::reuse`].
-    step: Option<Py<PyAny>>,
-    /// The address of its context.
-    context: usize,
-    /// What tells the lane of its end; for [`Tasks::reuse`].
-    listener: Option<Py<Listener>>,
+pub struct Waiting(Suspended);
+
+enum Suspended {
+    /// The Task steps it.
+    InTask {
+        worker: SteppedBy,
+        /// The address of its context.
+        context: usize,
+    },
+    /// The lane steps it, until it waits for something.
+    InLane(Rc<BareYield>),
+}
+
+enum SteppedBy {
+    Lane(Worker),
+    /// asyncio made it, and stepped it first.
+    Asyncio(Py<PyAny>),
 }
 
 impl Waiting {
-    /// The Task.
-    pub fn task(&self) -> &Py<PyAny> {
-        &self.task
+    fn of_lane(worker: Worker, context: usize) -> Self {
+        Self(Suspended::InTask { worker: SteppedBy::Lane(worker), context })
+    }
+
+    fn of_asyncio(task: Bound<'_, PyAny>, context: usize) -> Self {
+        Self(Suspended::InTask { worker: SteppedBy::Asyncio(task.unbind()), context })
+    }
+
+    /// Cancels the Task, unless it has ended.
+    pub fn cancel(&self, py: Python<'_>) {
+        match &self.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                cancel(worker.task.bind(py));
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => cancel(task.bind(py)),
+            Suspended::InLane(yielded) => yielded.with_task(py, cancel).unwrap_or_default(),
+        }
     }
 
     /// The address of the context that is the Task's own: no other has it while the Task is there.
     pub fn context(&self) -> usize {
-        self.context
+        match &self.0 {
+            Suspended::InTask { context, .. } => *context,
+            Suspended::InLane(yielded) => yielded.context(),
+        }
     }
 
-    /// The Task, for whoever keeps it.
-    pub fn into_task(self) -> Py<PyAny> {
-        self.task
+    /// The Task, for whoever keeps it; `None` when it has ended.
+    pub fn into_task(self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                Some(worker.task.into_inner())
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => Some(task),
+            Suspended::InLane(yielded) => yielded.with_task(py, |task| task.clone().unbind()),
+        }
     }
 }
-
-/// Has a loop call a callback without arguments in its next turn, in a context, as `call_soon`
-/// does; false when that is to be done in Python.
-pub type CallSoon = Box<dyn for<'py> Fn(&Bound<'py, PyAny>, &Bound<'py, PyAny>) -> PyResult<bool>>;
 
 /// asyncio's functions, the class's layout and the idle Tasks of one loop.
 pub(super) struct Tasks {
     pub(super) event_loop: Py<PyAny>,
-    call_soon: Option<CallSoon>,
+    ready: Option<Rc<dyn ReadyQueue>>,
     class: Py<PyType>,
     asyncio: Asyncio,
     /// `("context",)`
@@ -94,31 +125,33 @@ pub(super) struct Tasks {
 }
 
 /// A Task, and the callable that makes it take its next step.
-struct Worker {
-    task: PlainTask,
-    step: Py<PyAny>,
+pub(super) struct Worker {
+    pub(super) task: PlainTask,
+    pub(super) step: Py<PyAny>,
     /// Told nothing yet, or all.
-    listener: Option<Py<Listener>>,
+    listener: RefCell<Option<Py<Listener>>>,
     /// Whether it is registered as taking its first step, apart from those that wait.
-    eager: bool,
+    eager: Cell<bool>,
 }
 
-/// How a first step ended.
-enum First<'py> {
+/// How a step ended that the lane took.
+pub(super) enum Stepped<'py> {
     Ended(PyResult<Bound<'py, PyAny>>),
-    /// It waits for this.
-    Suspended(Bound<'py, PyAny>),
+    /// It only gives way to others.
+    GaveWay,
+    /// It waits for something, and its Task goes on by itself.
+    Waits,
 }
 
 impl Tasks {
     pub(super) fn new(
         event_loop: &Bound<'_, PyAny>,
-        call_soon: Option<CallSoon>,
+        ready: Option<Rc<dyn ReadyQueue>>,
     ) -> PyResult<Self> {
         let py = event_loop.py();
         Ok(Self {
             event_loop: event_loop.clone().unbind(),
-            call_soon,
+            ready,
             class: py.import("asyncio")?.getattr("Task")?.cast_into::<PyType>()?.unbind(),
             asyncio: Asyncio::new(py)?,
             context_keyword: PyTuple::new(py, ["context"])?.unbind(),
@@ -141,7 +174,7 @@ impl Tasks {
         let result = PyList::empty(py).into_any();
         let stand_ins = [Bound::new(py, Primed::new())?, Bound::new(py, Primed::new())?];
         stand_ins[0].get().prime(Taken::Returned(result.clone().unbind()));
-        let make = |coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>| {
+        let mut make = |coroutine: &Bound<'py, PyAny>, context: &Bound<'py, PyAny>| {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", self.event_loop.bind(py))?;
             keywords.set_item("context", context)?;
@@ -156,7 +189,15 @@ impl Tasks {
         let class = self.class.bind(py);
         let unregister = self.asyncio.unregister.bind(py);
         let stand_ins = stand_ins.map(Bound::into_any);
-        let layout = TaskLayout::probe(class, stand_ins, &result, make, unregister)?;
+        let coroutine = stand_ins[1].clone();
+        let layout = TaskLayout::probe(class, stand_ins, &result, &mut make, unregister)?;
+        if let Some(layout) = &layout {
+            let context = self.no_context.bind(py);
+            if let Some((task, _step)) = make(&coroutine, context)? {
+                task.setattr("_log_destroy_pending", false)?;
+                self.asyncio.find_thread(self.event_loop.bind(py), &layout.admit(task)?)?;
+            }
+        }
         drop(nobody);
         Ok(self.layout.get_or_init(|| layout).as_ref())
     }
@@ -166,7 +207,7 @@ impl Tasks {
     /// `inherited` is the context to run in, entered already; without, it is a copy of the current
     /// one.
     pub(super) fn begin<'py>(
-        &self,
+        self: &Rc<Self>,
         py: Python<'py>,
         coroutine: Bound<'py, PyAny>,
         inherited: Option<Bound<'py, PyAny>>,
@@ -177,26 +218,79 @@ impl Tasks {
         };
         let entered = inherited.is_some();
         let (worker, context) = self.worker(py, layout, &coroutine, inherited)?;
-        let event_loop = self.event_loop.bind(py);
-        let current = Current::enter(&self.asyncio, event_loop, worker.task.bind(py))?;
+        // To the end: a Task that is told its outcome takes a step of its own.
+        let current = self.enter(py, &worker)?;
+        match self.step(py, &worker, coroutine, &context, (entered, &current), completion)? {
+            Stepped::Ended(outcome) => self.end(py, worker, outcome).map(|()| None),
+            Stepped::GaveWay => {
+                self.registered(py, &worker)?;
+                let address = context.as_ptr().addr();
+                let worker = match BareYield::queue(self, worker, context.clone()) {
+                    Ok(yielded) => return Ok(Some(Waiting(Suspended::InLane(yielded)))),
+                    Err(worker) => worker,
+                };
+                self.step_soon(worker.step.bind(py), &context)?;
+                Ok(Some(Waiting::of_lane(worker, address)))
+            }
+            Stepped::Waits => {
+                self.registered(py, &worker)?;
+                Ok(Some(Waiting::of_lane(worker, context.as_ptr().addr())))
+            }
+        }
+    }
+
+    /// Makes the Task of `worker` the current one.
+    pub(super) fn enter<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        worker: &Worker,
+    ) -> PyResult<Current<'a, 'py>> {
+        Current::enter(&self.asyncio, self.event_loop.bind(py), worker.task.bind(py))
+    }
+
+    /// Takes a step of the coroutine of `worker`, whose Task is current until then, and lets the
+    /// Task wait for what it came to, in a context that may be entered already.
+    pub(super) fn step<'py>(
+        &self,
+        py: Python<'py>,
+        worker: &Worker,
+        coroutine: Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+        (entered, current): (bool, &Current<'_, 'py>),
+        completion: &dyn Completion,
+    ) -> PyResult<Stepped<'py>> {
+        let Some(layout) = self.known_layout() else {
+            return Err(PyRuntimeError::new_err("a Task was taken in hand before any was known"));
+        };
         let run = || match step(py, layout, &worker.task, coroutine, completion) {
-            First::Ended(outcome) => Ok(Some(outcome)),
+            First::Ended(outcome) => Ok(Stepped::Ended(outcome)),
+            First::Suspended(waited_for) if waited_for.is_none() => Ok(Stepped::GaveWay),
             First::Suspended(waited_for) => {
                 current.leave()?;
-                self.wait(layout, &worker, waited_for, &context).map(|()| None)
+                self.wait(layout, worker, waited_for).map(|()| Stepped::Waits)
             }
         };
-        let ended = if entered { run() } else { context::run(&context, run) };
+        let stepped = if entered { run() } else { context::run(context, run) };
         current.leave()?;
-        match ended? {
-            None => Ok(Some(Waiting {
-                task: worker.task.into_inner(),
-                step: Some(worker.step),
-                context: context.as_ptr().addr(),
-                listener: worker.listener,
-            })),
-            Some(outcome) => self.end(py, layout, worker, outcome).map(|()| None),
-        }
+        stepped
+    }
+
+    fn known_layout(&self) -> Option<&TaskLayout> {
+        self.layout.get().and_then(Option::as_ref)
+    }
+
+    /// The coroutine of a Task that gave way; `None` when the Task has to take the step itself.
+    pub(super) fn coroutine_to_step<'py>(
+        &self,
+        py: Python<'py>,
+        worker: &Worker,
+    ) -> Option<Bound<'py, PyAny>> {
+        let layout = self.known_layout()?;
+        layout.may_be_stepped(py, &worker.task).then(|| layout.coroutine(py, &worker.task))
+    }
+
+    pub(super) fn ready(&self) -> Option<&Rc<dyn ReadyQueue>> {
+        self.ready.as_ref()
     }
 
     /// A Task for `coroutine`, registered, and its context.
@@ -213,8 +307,9 @@ impl Tasks {
             let context = inherited.map_or_else(|| context::copy_current(py), Ok)?;
             drop(layout.replace_context(py, &idle.task, context.clone()));
             drop(layout.replace_coroutine(py, &idle.task, coroutine.clone()));
-            call_one(self.asyncio.register_eager.bind(py), idle.task.bind(py))?;
-            return Ok((Worker { eager: true, ..idle }, context));
+            self.asyncio.begins(py, &idle.task)?;
+            idle.eager.set(true);
+            return Ok((idle, context));
         }
         self.check_running(py)?;
         let (task, step) = catch(py, || call_one(self.class.bind(py), coroutine))?;
@@ -227,7 +322,8 @@ impl Tasks {
                 context
             }
         };
-        Ok((Worker { task, step: step.unbind(), listener: None, eager: false }, context))
+        let (listener, eager) = (RefCell::new(None), Cell::new(false));
+        Ok((Worker { task, step: step.unbind(), listener, eager }, context))
     }
 
     /// Without a loop of its own to go to, a Task goes to the running one.
@@ -246,57 +342,49 @@ impl Tasks {
         layout: &TaskLayout,
         worker: &Worker,
         waited_for: Bound<'_, PyAny>,
-        context: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = waited_for.py();
         let task = worker.task.bind(py);
-        if waited_for.is_none() {
-            self.step_soon(worker.step.bind(py), context)?;
-        } else {
-            self.step_primed(layout, worker, py, Taken::Yielded(waited_for.unbind()))?;
-            if self.primed.get().was_thrown_at() {
-                // It was asked to cancel in its first step: what it waits for is cancelled, or the
-                // request stands. The request was counted then, so this one is not.
-                let message = task.getattr(intern!(py, "_cancel_message"))?;
-                task.call_method1(intern!(py, "cancel"), (message,))?;
-                task.call_method0(intern!(py, "uncancel"))?;
-            }
-        }
-        if worker.eager
-            && let Some(register) = &self.asyncio.register
-        {
-            call_one(register.bind(py), task)?;
-            call_one(self.asyncio.unregister_eager.bind(py), task)?;
+        self.step_primed(layout, worker, py, Taken::Yielded(waited_for.unbind()))?;
+        if self.primed.get().was_thrown_at() {
+            // It was asked to cancel in this step: what it waits for is cancelled, or the request
+            // stands. The request was counted then, so this one is not.
+            let message = task.getattr(intern!(py, "_cancel_message"))?;
+            task.call_method1(intern!(py, "cancel"), (message,))?;
+            task.call_method0(intern!(py, "uncancel"))?;
         }
         Ok(())
     }
 
-    /// Has the loop call `step` in its next turn.
-    fn step_soon(&self, step: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = step.py();
-        if let Some(call_soon) = &self.call_soon
-            && call_soon(step, context)?
-        {
-            return Ok(());
+    /// Registers a Task that took its first step with those that wait.
+    fn registered(&self, py: Python<'_>, worker: &Worker) -> PyResult<()> {
+        if worker.eager.replace(false) {
+            self.asyncio.waits(py, &worker.task)?;
         }
+        Ok(())
+    }
+
+    /// Has the loop call the Task's own step in its next turn.
+    pub(super) fn step_soon(
+        &self,
+        step: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = step.py();
         let (name, keyword) = (intern!(py, "call_soon"), self.context_keyword.bind(py));
         call_method_with(self.event_loop.bind(py), name, step, keyword, context).map(drop)
     }
 
     /// Keeps the Task of a coroutine that ended for the next, or tells it the outcome.
-    fn end(
+    pub(super) fn end(
         &self,
         py: Python<'_>,
-        layout: &TaskLayout,
         worker: Worker,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
+        let Some(layout) = self.known_layout() else { return Ok(()) };
         let task = worker.task.bind(py);
-        let unregister = match worker.eager {
-            true => &self.asyncio.unregister_eager,
-            false => &self.asyncio.unregister,
-        };
-        call_one(unregister.bind(py), task)?;
+        self.asyncio.ends(py, &worker.task, worker.eager.get())?;
         if layout.is_unnoticed(py, &worker.task) {
             self.park(py, layout, worker);
             return Ok(());
@@ -335,19 +423,19 @@ impl Tasks {
     }
 
     pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
-        let (Some(layout), Some(step)) = (self.layout.get().and_then(Option::as_ref), waiting.step)
-        else {
-            return Ok(());
+        let worker = match waiting.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => worker,
+            Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(()),
+            Suspended::InLane(yielded) => match yielded.take() {
+                Some(worker) => worker,
+                None => return Ok(()),
+            },
         };
-        let task = layout.admit(waiting.task.into_bound(py))?;
-        if self.asyncio.register.is_some() {
-            // Up to CPython 3.13 a Task stays registered when it is done.
-            call_one(self.asyncio.unregister.bind(py), task.bind(py))?;
-        }
-        if let Some(result) = layout.renew(py, &task) {
+        let Some(layout) = self.known_layout() else { return Ok(()) };
+        self.asyncio.ended(py, &worker.task)?;
+        if let Some(result) = layout.renew(py, &worker.task) {
             drop(result);
-            let listener = waiting.listener;
-            self.park(py, layout, Worker { task, step, listener, eager: true });
+            self.park(py, layout, worker);
         }
         Ok(())
     }
@@ -396,7 +484,7 @@ impl Tasks {
         let task = make(coroutine, inherited)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
             let context = task.call_method0(intern!(py, "get_context"))?.as_ptr().addr();
-            return Ok(Some(Waiting { task: task.unbind(), step: None, context, listener: None }));
+            return Ok(Some(Waiting::of_asyncio(task, context)));
         }
         let outcome = call_method(&task, intern!(py, "result"));
         let context = task.call_method0(intern!(py, "get_context"))?;
@@ -404,8 +492,7 @@ impl Tasks {
             Next::Done => Ok(None),
             Next::Await(next) => {
                 let task = make(next.bind(py), Some(&context))?;
-                let context = context.as_ptr().addr();
-                Ok(Some(Waiting { task: task.unbind(), step: None, context, listener: None }))
+                Ok(Some(Waiting::of_asyncio(task, context.as_ptr().addr())))
             }
         }
     }
@@ -414,10 +501,33 @@ impl Tasks {
     pub(super) fn listen(
         self: &Rc<Self>,
         py: Python<'_>,
-        waiting: &mut Waiting,
+        waiting: &Waiting,
         completion: Rc<dyn Completion>,
     ) -> PyResult<()> {
-        let listener = match waiting.listener.take() {
+        match &waiting.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                self.listen_to(py, worker, completion)
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => {
+                let listener = Py::new(py, Listener::new(self.clone(), completion))?;
+                let name = intern!(py, "add_done_callback");
+                call_method_one(task.bind(py), name, listener.bind(py)).map(drop)
+            }
+            Suspended::InLane(yielded) => {
+                yielded.listen(completion);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same for a Task that goes on by itself.
+    pub(super) fn listen_to(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        worker: &Worker,
+        completion: Rc<dyn Completion>,
+    ) -> PyResult<()> {
+        let listener = match worker.listener.take() {
             // Nobody has it: the Task it listened to has let go of it.
             Some(listener) if is_alone(py, &listener) && listener.get().is_told() => {
                 listener.get().listen(self.clone(), completion);
@@ -425,15 +535,15 @@ impl Tasks {
             }
             _ => Py::new(py, Listener::new(self.clone(), completion))?,
         };
-        let task = waiting.task.bind(py);
+        let task = worker.task.bind(py);
         // The loop tells a listener inside the Task's context, whatever context this one is.
         let context = self.no_context.bind(py).clone();
-        let layout = self.layout.get().and_then(Option::as_ref);
         let callback = listener.bind(py).clone().into_any();
+        let layout = self.known_layout();
         if !layout.is_some_and(|layout| layout.set_callback(task, callback, context)) {
             call_method_one(task, intern!(py, "add_done_callback"), listener.bind(py))?;
         }
-        waiting.listener = Some(listener);
+        worker.listener.replace(Some(listener));
         Ok(())
     }
 
@@ -461,8 +571,8 @@ impl Tasks {
             })
             .and_then(|suspended| match suspended {
                 None => Ok(()),
-                Some(mut waiting) => {
-                    self.listen(py, &mut waiting, completion.clone())?;
+                Some(waiting) => {
+                    self.listen(py, &waiting, completion.clone())?;
                     completion.goes_on(py, waiting);
                     Ok(())
                 }
@@ -475,7 +585,14 @@ impl Tasks {
     }
 }
 
-/// Takes the first step of `coroutine`, and of those that follow while none suspends.
+/// How a step of a coroutine ended.
+enum First<'py> {
+    Ended(PyResult<Bound<'py, PyAny>>),
+    /// It waits for this.
+    Suspended(Bound<'py, PyAny>),
+}
+
+/// Takes a step of `coroutine`, and the first ones of those that follow while none suspends.
 fn step<'py>(
     py: Python<'py>,
     layout: &TaskLayout,

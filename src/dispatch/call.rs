@@ -16,7 +16,7 @@ use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Mode, Plan, Request};
-use crate::bridge::{Completion, Next, Waiting, after_python, cancel, is_cancelled};
+use crate::bridge::{Completion, Next, Waiting, after_python, is_cancelled};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -183,9 +183,9 @@ impl Completion for Call {
         next
     }
 
-    fn goes_on(&self, _py: Python<'_>, waiting: Waiting) {
+    fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
         if self.abandoned.get() {
-            self.kept.replace(Some(waiting.into_task()));
+            self.kept.replace(waiting.into_task(py));
             return;
         }
         self.moved.replace(Some(waiting));
@@ -333,11 +333,14 @@ impl Call {
 
     /// Ties a streaming Task to its outlet: the client's leaving cancels it. Any other has ended.
     fn tie(&self, waiting: Waiting) {
-        if let Some(outlet) = self.outlet.borrow().as_ref() {
-            outlet.tie(waiting.into_task(), self.plan.cancel_on_disconnect);
-        } else {
-            Python::attach(|py| self.dispatcher.core.tasks.reuse(py, waiting));
-        }
+        Python::attach(|py| match self.outlet.borrow().as_ref() {
+            Some(outlet) => {
+                if let Some(task) = waiting.into_task(py) {
+                    outlet.tie(task, self.plan.cancel_on_disconnect);
+                }
+            }
+            None => self.dispatcher.core.tasks.reuse(py, waiting),
+        });
     }
 }
 
@@ -379,13 +382,13 @@ impl Drop for Running {
             return;
         };
         self.call.abandoned.set(true);
-        if self.call.plan.cancel_on_disconnect {
-            Python::attach(|py| {
-                cancel(task.task().bind(py));
+        Python::attach(|py| {
+            if self.call.plan.cancel_on_disconnect {
+                task.cancel(py);
                 after_python(py);
-            });
-        } else {
-            self.call.kept.replace(Some(task.into_task()));
-        }
+            } else {
+                self.call.kept.replace(task.into_task(py));
+            }
+        });
     }
 }

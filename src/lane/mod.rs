@@ -275,8 +275,8 @@ impl Lane {
         let bound = self.local_here()?;
         let local = bound.get().ok_or_else(|| closing(self.index))?;
         let runtime = local.runtime.try_borrow().map_err(|_| closing(self.index))?;
-        let call_soon = scheduling::call_soon_of(event_loop)?;
-        let tasks = TaskFactory::new(event_loop, call_soon, Some(self.meter.clone()))?;
+        let ready = scheduling::ready_queue_of(event_loop)?;
+        let tasks = TaskFactory::new(event_loop, ready, Some(self.meter.clone()))?;
         let tasks = Rc::new(tasks);
         let _at_home = home.enter(py, tasks.clone())?;
         let core = Rc::new(LaneCore {

@@ -27,6 +27,7 @@ use pyo3::prelude::*;
 
 use super::handle::Handle;
 use super::remote_handle::RemoteHandle;
+use crate::bridge::Resumption;
 use crate::telemetry::LaneMeter;
 
 /// A callback that waits.
@@ -39,6 +40,8 @@ pub(super) enum Entry {
     Native(Py<Handle>),
     /// asyncio's own: the loop is in debug mode, or inherited code made it.
     Foreign(Py<PyAny>),
+    /// A coroutine that gave way.
+    Resumed(Resumption),
 }
 
 /// The callbacks that a thread has pushed to the loop that it runs.
@@ -202,6 +205,8 @@ impl Ready {
                     Entry::Once(handle) | Entry::Native(handle) => visit.call(handle)?,
                     Entry::Remote(handle) => visit.call(handle)?,
                     Entry::Foreign(handle) => visit.call(handle)?,
+                    // Its Task is the business of the thread that it belongs to.
+                    Entry::Resumed(_) => {}
                 }
             }
         }

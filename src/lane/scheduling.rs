@@ -5,6 +5,7 @@
 //! and words.
 
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -18,7 +19,7 @@ use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timer_handle::TimerHandle;
 use super::timers::Timed;
-use crate::bridge::{CallSoon as CallSoonHere, intercept};
+use crate::bridge::{ReadyQueue, Resumption, intercept};
 use crate::python::call::call_one;
 use crate::python::context;
 use crate::python::method::{Arguments, FastMethod, Parsed, add_method};
@@ -42,30 +43,31 @@ struct CallLater;
 struct CallAt;
 struct CreateTask;
 
-/// The loop's `call_soon` for the lane that runs it; `None` where a class derived from the loop's has
-/// one of its own.
+/// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's has
+/// a `call_soon` of its own.
 ///
 /// # Errors
 /// `AttributeError`.
-pub(super) fn call_soon_of(event_loop: &Bound<'_, LoopCore>) -> PyResult<Option<CallSoonHere>> {
+pub(super) fn ready_queue_of(
+    event_loop: &Bound<'_, LoopCore>,
+) -> PyResult<Option<Rc<dyn ReadyQueue>>> {
     let py = event_loop.py();
     let name = intern!(py, "call_soon");
     let own = py.get_type::<LoopCore>().getattr(name)?;
-    if !event_loop.get_type().getattr(name)?.is(&own) {
-        return Ok(None);
+    let is_own = event_loop.get_type().getattr(name)?.is(&own);
+    Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
+}
+
+struct ReadyQueueOf(Py<LoopCore>);
+
+impl ReadyQueue for ReadyQueueOf {
+    fn is_open(&self) -> bool {
+        self.0.get().is_plain()
     }
-    let event_loop = event_loop.clone().unbind();
-    Ok(Some(Box::new(move |callback, context| {
-        let py = callback.py();
-        let event_loop = event_loop.bind(py);
-        let core = event_loop.get();
-        if !core.is_plain() {
-            return Ok(false);
-        }
-        let handle = Handle::new(event_loop, callback.clone(), Args::None, context.clone());
-        core.ready.push(Entry::Once(handle.into_object(py)?.unbind()));
-        Ok(true)
-    })))
+
+    fn push(&self, resumption: Resumption) {
+        self.0.get().ready.push(Entry::Resumed(resumption));
+    }
 }
 
 /// A handle for what `method` was given; the callback is the last of the leading arguments.

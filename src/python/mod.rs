@@ -8,6 +8,7 @@
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
 //! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
+//! * [`asyncio_thread`] reaches the current Task of a thread and the list of its Tasks;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`json`] writes plain values as JSON;
 //! * [`method`] adds methods that take their arguments as CPython hands them over;
@@ -19,6 +20,7 @@
 //! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
+pub mod asyncio_thread;
 pub mod call;
 pub mod context;
 pub mod coroutine;

@@ -103,6 +103,8 @@ impl Pattern {
 /// What a Task looks like that is not registered and that nobody noticed.
 struct Pristine {
     new: Pattern,
+    /// The words of it that are the same in a Task that is registered.
+    registered: Pattern,
     /// The same for what stands behind the object, without its first byte: the room differs.
     behind: Option<(isize, [u8; 3])>,
     /// The word of the name: a number until somebody asks for it.
@@ -283,6 +285,19 @@ impl TaskLayout {
         unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.context) as *mut _) }
     }
 
+    /// The coroutine that `task` steps.
+    pub fn coroutine<'py>(&self, py: Python<'py>, task: &PlainTask) -> Bound<'py, PyAny> {
+        // SAFETY: as for `context`; only this thread exchanges it, and it is there until the Task
+        // is done.
+        unsafe { Bound::from_borrowed_ptr(py, load(task.bind(py), self.coroutine) as *mut _) }
+    }
+
+    /// Whether `task`, registered and not done, waits for nothing and was not asked to cancel: as
+    /// little as that is what may have happened to it.
+    pub fn may_be_stepped(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        self.pristine.as_ref().is_some_and(|pristine| pristine.registered.fits(task.bind(py)))
+    }
+
     /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
     /// holds what the probe's maker held) refers to it.
     pub fn is_unnoticed(&self, py: Python<'_>, task: &PlainTask) -> bool {
@@ -380,13 +395,15 @@ fn pristine<'py>(
     let Some((task, step)) = make(coroutine, context)? else {
         return Ok(None);
     };
+    let (mut registered, _) = look(&task);
     unregister.call1((&task,))?;
     let (mut words, behind) = look(&task);
+    registered.retain(|word| words.contains(word));
     let references = references(&task);
     step.call0()?;
     let (mut after, _) = look(&task);
     let returned = returned(&words, &after, &task, result);
-    for words in [&mut words, &mut after] {
+    for words in [&mut words, &mut after, &mut registered] {
         words.retain(|(place, _)| *place != name && !differ.contains(place));
     }
     let new = Pattern::new(&words);
@@ -394,7 +411,9 @@ fn pristine<'py>(
         after.retain(|(place, _)| *place != result);
         Returned { all: Pattern::new(&after), result, state }
     });
-    Ok(is_number(&task, name).then_some(Pristine { new, behind, name, references, returned }))
+    let registered = Pattern::new(&registered);
+    let pristine = Pristine { new, registered, behind, name, references, returned };
+    Ok(is_number(&task, name).then_some(pristine))
 }
 
 /// The word of the result, and the word of the state and what it was before, if the return of its

@@ -314,7 +314,14 @@ def test_a_task_does_what_an_eager_task_of_asyncio_does(client: TestClient, name
         assert client.get(f"/{name}").json() == expected
 
 
-# -- a Task that was looked at in its first step --------------------------------------------------
+# -- a Task that was looked at in a step that the lane takes, or one of its own --------------------
+
+
+async def pause() -> None:
+    """Waits for something that is there a turn later."""
+    ready = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(ready.set_result, None)
+    await ready
 
 
 class Kept:
@@ -323,12 +330,15 @@ class Kept:
     def __init__(self, serve: Serve, raw: Connect) -> None:
         self.tasks: list[asyncio.Task[Any]] = []
         self.act: Callable[[], Any] = lambda: None
-        self.suspend = False
+        self.moment = "first step"
         app = App()
 
         @app.get("/")
         async def handler() -> Any:
-            if self.suspend:
+            if self.moment != "first step":
+                await asyncio.sleep(0)
+            if self.moment == "waited":
+                await pause()
                 await asyncio.sleep(0)
             return self.act()
 
@@ -348,10 +358,10 @@ class Kept:
         return status
 
 
-@pytest.fixture(params=["first step", "later"])
+@pytest.fixture(params=["first step", "gave way", "waited"])
 def kept(serve: Serve, raw: Connect, request: Any) -> Kept:
     kept = Kept(serve, raw)
-    kept.suspend = request.param == "later"
+    kept.moment = request.param
     return kept
 
 
@@ -405,8 +415,10 @@ def test_a_failure_is_reported_once_and_not_as_never_retrieved(
 
 
 def test_a_task_whose_cancellation_came_too_late_to_be_thrown_is_cancelled(kept: Kept) -> None:
-    # asyncio forgets what a coroutine returned then: later, only that it was cancelled is left.
-    assert kept.ask(lambda: kept.keep().cancel("late")) == (500 if kept.suspend else 200)
+    # asyncio forgets what a coroutine returned then: once the Task takes its steps itself, only
+    # that it was cancelled is left.
+    expected = 500 if kept.moment == "waited" else 200
+    assert kept.ask(lambda: kept.keep().cancel("late")) == expected
     (task,) = kept.tasks
     assert task.cancelled()
     assert task.cancelling() == 1
