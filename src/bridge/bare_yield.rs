@@ -108,19 +108,23 @@ impl BareYield {
         let (tasks, context) = (&self.tasks, self.context.bind(py));
         let slot = self.worker.borrow();
         let completion = self.completion.borrow().clone();
-        let (Some(worker), Some(completion)) = (slot.as_ref(), completion) else {
+        let (Some(layout), Some(worker), Some(completion)) =
+            (tasks.known_layout(), slot.as_ref(), completion)
+        else {
             return Ok(());
         };
-        let Some(coroutine) = tasks.coroutine_to_step(py, worker) else {
+        if !layout.may_be_stepped(py, &worker.task) {
             self.leave(py, worker, completion)?;
             return context::run(context, || call_no_args(worker.step.bind(py))).map(drop);
-        };
+        }
+        let coroutine = layout.coroutine(py, &worker.task);
         let current = tasks.enter(py, worker)?;
-        match tasks.step(py, worker, coroutine, context, (false, &current), &*completion)? {
+        let place = (context, false, &current);
+        match tasks.step(layout, worker, coroutine, place, &*completion)? {
             Stepped::Ended(outcome) => {
                 drop(slot);
                 self.completion.take();
-                self.take().map_or(Ok(()), |worker| tasks.end(py, worker, outcome))
+                self.take().map_or(Ok(()), |worker| tasks.end(py, layout, worker, outcome))
             }
             Stepped::Waits => self.leave(py, worker, completion),
             Stepped::GaveWay => match tasks.ready().filter(|ready| ready.is_open()) {

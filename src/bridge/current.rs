@@ -66,6 +66,11 @@ impl Asyncio {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn knows_thread(&self) -> bool {
+        self.thread.get().is_some()
+    }
+
     /// A Task takes its first step.
     pub(super) fn begins(&self, py: Python<'_>, task: &PlainTask) -> PyResult<()> {
         match self.thread.get() {

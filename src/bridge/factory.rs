@@ -68,6 +68,12 @@ impl TaskFactory {
         Ok(Some(waiting))
     }
 
+    /// Whether asyncio is not called for what it keeps for a thread.
+    #[cfg(test)]
+    pub fn knows_thread(&self) -> bool {
+        self.tasks.knows_thread()
+    }
+
     /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
     /// noticed it.
     pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {

@@ -190,6 +190,12 @@ impl Home {
         Ok(())
     }
 
+    /// Whether asyncio is not called for what it keeps for a thread.
+    #[cfg(test)]
+    pub fn knows_thread(&self) -> bool {
+        self.live().is_ok_and(|live| live.tasks.knows_thread())
+    }
+
     /// What is called on the loop.
     ///
     /// # Errors

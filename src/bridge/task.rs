@@ -129,7 +129,7 @@ pub(super) struct Worker {
     pub(super) task: PlainTask,
     pub(super) step: Py<PyAny>,
     /// Told nothing yet, or all.
-    listener: RefCell<Option<Py<Listener>>>,
+    listener: Cell<Option<Py<Listener>>>,
     /// Whether it is registered as taking its first step, apart from those that wait.
     eager: Cell<bool>,
 }
@@ -220,8 +220,9 @@ impl Tasks {
         let (worker, context) = self.worker(py, layout, &coroutine, inherited)?;
         // To the end: a Task that is told its outcome takes a step of its own.
         let current = self.enter(py, &worker)?;
-        match self.step(py, &worker, coroutine, &context, (entered, &current), completion)? {
-            Stepped::Ended(outcome) => self.end(py, worker, outcome).map(|()| None),
+        let place = (&context, entered, &current);
+        match self.step(layout, &worker, coroutine, place, completion)? {
+            Stepped::Ended(outcome) => self.end(py, layout, worker, outcome).map(|()| None),
             Stepped::GaveWay => {
                 self.registered(py, &worker)?;
                 let address = context.as_ptr().addr();
@@ -252,16 +253,13 @@ impl Tasks {
     /// Task wait for what it came to, in a context that may be entered already.
     pub(super) fn step<'py>(
         &self,
-        py: Python<'py>,
+        layout: &TaskLayout,
         worker: &Worker,
         coroutine: Bound<'py, PyAny>,
-        context: &Bound<'py, PyAny>,
-        (entered, current): (bool, &Current<'_, 'py>),
+        (context, entered, current): (&Bound<'py, PyAny>, bool, &Current<'_, 'py>),
         completion: &dyn Completion,
     ) -> PyResult<Stepped<'py>> {
-        let Some(layout) = self.known_layout() else {
-            return Err(PyRuntimeError::new_err("a Task was taken in hand before any was known"));
-        };
+        let py = coroutine.py();
         let run = || match step(py, layout, &worker.task, coroutine, completion) {
             First::Ended(outcome) => Ok(Stepped::Ended(outcome)),
             First::Suspended(waited_for) if waited_for.is_none() => Ok(Stepped::GaveWay),
@@ -275,18 +273,13 @@ impl Tasks {
         stepped
     }
 
-    fn known_layout(&self) -> Option<&TaskLayout> {
-        self.layout.get().and_then(Option::as_ref)
+    #[cfg(test)]
+    pub(super) fn knows_thread(&self) -> bool {
+        self.asyncio.knows_thread()
     }
 
-    /// The coroutine of a Task that gave way; `None` when the Task has to take the step itself.
-    pub(super) fn coroutine_to_step<'py>(
-        &self,
-        py: Python<'py>,
-        worker: &Worker,
-    ) -> Option<Bound<'py, PyAny>> {
-        let layout = self.known_layout()?;
-        layout.may_be_stepped(py, &worker.task).then(|| layout.coroutine(py, &worker.task))
+    pub(super) fn known_layout(&self) -> Option<&TaskLayout> {
+        self.layout.get().and_then(Option::as_ref)
     }
 
     pub(super) fn ready(&self) -> Option<&Rc<dyn ReadyQueue>> {
@@ -302,11 +295,10 @@ impl Tasks {
         inherited: Option<Bound<'py, PyAny>>,
     ) -> PyResult<(Worker, Bound<'py, PyAny>)> {
         if is_coroutine(coroutine)
-            && let Some(idle) = self.pop()
+            && let Some(idle) = self.pop(py, layout)
         {
             let context = inherited.map_or_else(|| context::copy_current(py), Ok)?;
-            drop(layout.replace_context(py, &idle.task, context.clone()));
-            drop(layout.replace_coroutine(py, &idle.task, coroutine.clone()));
+            drop(layout.replace_both(py, &idle.task, coroutine.clone(), context.clone()));
             self.asyncio.begins(py, &idle.task)?;
             idle.eager.set(true);
             return Ok((idle, context));
@@ -322,7 +314,7 @@ impl Tasks {
                 context
             }
         };
-        let (listener, eager) = (RefCell::new(None), Cell::new(false));
+        let (listener, eager) = (Cell::new(None), Cell::new(false));
         Ok((Worker { task, step: step.unbind(), listener, eager }, context))
     }
 
@@ -379,10 +371,10 @@ impl Tasks {
     pub(super) fn end(
         &self,
         py: Python<'_>,
+        layout: &TaskLayout,
         worker: Worker,
         outcome: PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let Some(layout) = self.known_layout() else { return Ok(()) };
         let task = worker.task.bind(py);
         self.asyncio.ends(py, &worker.task, worker.eager.get())?;
         if layout.is_unnoticed(py, &worker.task) {
@@ -405,8 +397,8 @@ impl Tasks {
     /// Keeps a Task that is as new, and not registered.
     fn park(&self, py: Python<'_>, layout: &TaskLayout, worker: Worker) {
         let primed = self.primed.bind(py).clone().into_any();
-        drop(layout.replace_coroutine(py, &worker.task, primed));
-        drop(layout.replace_context(py, &worker.task, self.no_context.bind(py).clone()));
+        let no_context = self.no_context.bind(py).clone();
+        drop(layout.replace_both(py, &worker.task, primed, no_context));
         let surplus = {
             let mut idle = self.idle.borrow_mut();
             if idle.len() < MOST_IDLE {
@@ -418,8 +410,15 @@ impl Tasks {
         retire(py, &surplus);
     }
 
-    fn pop(&self) -> Option<Worker> {
-        self.idle.borrow_mut().pop()
+    /// An idle Task that is nobody else's.
+    fn pop(&self, py: Python<'_>, layout: &TaskLayout) -> Option<Worker> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            if layout.is_alone(py, &idle.task) {
+                return Some(idle);
+            }
+            retire(py, &idle);
+        }
     }
 
     pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
@@ -543,7 +542,7 @@ impl Tasks {
         if !layout.is_some_and(|layout| layout.set_callback(task, callback, context)) {
             call_method_one(task, intern!(py, "add_done_callback"), listener.bind(py))?;
         }
-        worker.listener.replace(Some(listener));
+        worker.listener.set(Some(listener));
         Ok(())
     }
 

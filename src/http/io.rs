@@ -375,9 +375,8 @@ impl Transport {
     /// All of `out` is written.
     fn reset_out(&self, wire: &mut Wire) {
         wire.written = 0;
-        wire.out.clear();
         self.overdue.set(false);
-        self.info.lane.return_buffer(&mut wire.out);
+        self.info.lane.spare_buffers.put(std::mem::take(&mut wire.out));
         let mut unsent = self.unsent.borrow_mut();
         if !unsent.is_empty() {
             self.info.lane.reckoning.settle(&mut unsent, &self.info);
@@ -437,7 +436,7 @@ impl Transport {
         }
         if bytes.len() <= GATHER {
             if wire.out.capacity() == 0 {
-                wire.out = self.info.lane.borrow_buffer();
+                wire.out = self.info.lane.spare_buffers.take();
             }
             wire.out.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));

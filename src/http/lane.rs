@@ -31,7 +31,7 @@ use super::info::{ConnectionInfo, NEVER, Order};
 use super::io::{Transport, Window};
 use super::limits::{Limits, LoadTicket};
 use super::reckoning::Reckoning;
-use super::spare::SpareHeaders;
+use super::spare::{SpareBuffers, SpareHeaders};
 use super::sweep::{self, Registry, Ticks};
 use crate::config::HttpOptions;
 use crate::telemetry::{LaneMeter, RouteMeter};
@@ -42,8 +42,6 @@ const SCRATCH: usize = 64 * 1024;
 const LEAST_BUFFER: usize = 64 * 1024;
 /// hyper's default, which it keeps on the stack; any number set costs an allocation a request.
 const STANDARD_MAX_HEADERS: usize = 100;
-/// A write buffer that has grown beyond this is not kept for the next.
-const LARGEST_SPARE: usize = 64 * 1024;
 /// How long a head that has begun to arrive when the lane is told to end may take: its rest is on
 /// its way, or the client is too slow for this lane.
 const LAST_HEADER: Duration = Duration::from_millis(250);
@@ -68,7 +66,7 @@ pub struct HttpLane {
     next_connection: Cell<u64>,
     is_sweeping: Cell<bool>,
     when_empty: RefCell<Vec<Waker>>,
-    spare: Cell<Vec<u8>>,
+    pub(super) spare_buffers: SpareBuffers,
     /// For the heads of plain responses, from those of requests.
     pub(super) spare_headers: SpareHeaders,
     pub(super) registry: RefCell<Registry>,
@@ -129,7 +127,7 @@ impl HttpLane {
             next_connection: Cell::new(0),
             is_sweeping: Cell::new(false),
             when_empty: RefCell::new(Vec::new()),
-            spare: Cell::new(Vec::new()),
+            spare_buffers: SpareBuffers::default(),
             spare_headers: SpareHeaders::default(),
             registry: RefCell::new(Registry::default()),
             gathering: Gathering::default(),
@@ -297,17 +295,6 @@ impl HttpLane {
             self.is_sweeping.set(false);
         }
         ends
-    }
-
-    pub(super) fn borrow_buffer(&self) -> Vec<u8> {
-        self.spare.take()
-    }
-
-    pub(super) fn return_buffer(&self, buffer: &mut Vec<u8>) {
-        let buffer = std::mem::take(buffer);
-        let spare = self.spare.take();
-        let better = buffer.capacity() > spare.capacity() && buffer.capacity() <= LARGEST_SPARE;
-        self.spare.set(if better { buffer } else { spare });
     }
 }
 

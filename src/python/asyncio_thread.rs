@@ -107,24 +107,27 @@ impl AsyncioThread {
         }
         let [(links, next, 0), (last, _, 0)] = changed[..] else { return Ok(None) };
         let tasks = next.wrapping_sub(state(py).addr());
-        if last != links + 1 || tasks > FARTHEST || tasks < 2 * WORD || !tasks.is_multiple_of(WORD)
+        if last != links + 1
+            || !(2 * WORD..=FARTHEST).contains(&tasks)
+            || !tasks.is_multiple_of(WORD)
         {
             return Ok(None);
         }
         let tasks = tasks / WORD;
         let found = Self { running_loop: tasks - 2, current_task: tasks - 1, tasks, links };
-        Ok((found.running_loop(py) == event_loop.as_ptr()).then_some(found))
+        Ok(Self::runs(found.slots(py)[0], event_loop).then_some(found))
     }
 
-    fn running_loop(&self, py: Python<'_>) -> *mut ffi::PyObject {
-        // SAFETY: `find` found the list behind this word, and both in the thread's state; the
-        // state of an attached thread stays.
-        unsafe { state(py).add(self.running_loop).cast::<*mut ffi::PyObject>().read() }
+    /// Where the running loop and the current Task stand.
+    fn slots(&self, py: Python<'_>) -> [*mut *mut ffi::PyObject; 2] {
+        let state = state(py);
+        // SAFETY: `find` found the list behind these words, and all of it in the thread's state.
+        unsafe { [state.add(self.running_loop).cast(), state.add(self.current_task).cast()] }
     }
 
-    fn current_slot(&self, py: Python<'_>) -> *mut *mut ffi::PyObject {
-        // SAFETY: as for `running_loop`.
-        unsafe { state(py).add(self.current_task).cast() }
+    fn runs(slot: *mut *mut ffi::PyObject, event_loop: &Bound<'_, PyAny>) -> bool {
+        // SAFETY: the state of an attached thread stays, and only the thread writes to it.
+        (unsafe { slot.read() }) == event_loop.as_ptr()
     }
 
     /// Whether asyncio's current Task is the one in its place, which owns it.
@@ -138,7 +141,7 @@ impl AsyncioThread {
         // SAFETY: a live object.
         let references = || unsafe { ffi::Py_REFCNT(task.as_ptr()) };
         // SAFETY: `find` found the place.
-        let current = || unsafe { self.current_slot(py).read() };
+        let current = || unsafe { self.slots(py)[1].read() };
         let before = (current(), references());
         asyncio.swap.call1((event_loop, task))?;
         let inside = (current(), references());
@@ -185,13 +188,14 @@ impl AsyncioThread {
         task: Option<Bound<'py, PyAny>>,
     ) -> Option<Option<Bound<'py, PyAny>>> {
         let py = event_loop.py();
-        if self.running_loop(py) != event_loop.as_ptr() {
+        let [running, current] = self.slots(py);
+        if !Self::runs(running, event_loop) {
             return None;
         }
         let task = task.map_or(std::ptr::null_mut(), Bound::into_ptr);
         // SAFETY: the word is null or an owned reference, and is exchanged for one of these; only
         // this thread writes it.
-        Some(unsafe { Bound::from_owned_ptr_or_opt(py, self.current_slot(py).replace(task)) })
+        Some(unsafe { Bound::from_owned_ptr_or_opt(py, current.replace(task)) })
     }
 
     /// Registers `task`, made on this thread, as its first step has begun; as often as one likes.

@@ -57,54 +57,38 @@ pub struct TaskLayout {
     pristine: Option<Pristine>,
 }
 
-/// Words of an object that are looked at in one go.
-#[derive(Default)]
-struct Pattern {
-    /// The first, counted from the object.
-    first: isize,
-    /// What stands in each.
-    words: Box<[usize]>,
-    /// The bits of each that matter.
-    masks: Box<[usize]>,
-}
+/// Words of an object and what stands in them: runs of neighbours, each with the place of its first.
+struct Pattern(Box<[(isize, Box<[usize]>)]>);
 
 impl Pattern {
     /// For words in ascending order; those between them do not matter.
     fn new(words: &[(isize, usize)]) -> Self {
-        let Some(&(first, _)) = words.first() else {
-            return Self::default();
+        let runs = words.chunk_by(|(before, _), (after, _)| before + 1 == *after);
+        let run = |run: &[(isize, usize)]| {
+            Some((run.first()?.0, run.iter().map(|(_, word)| *word).collect()))
         };
-        let (mut all, mut masks) = (Vec::new(), Vec::new());
-        for &(place, expected) in words {
-            let at = usize::try_from(place - first).unwrap_or(0);
-            all.resize(at, 0);
-            masks.resize(at, 0);
-            all.push(expected);
-            masks.push(usize::MAX);
-        }
-        Self { first, words: all.into(), masks: masks.into() }
+        Self(runs.filter_map(run).collect())
     }
 
     /// Whether `object`, which nobody else can reach, has it.
     fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
-        // SAFETY: the words lie between two that `look` found at an object of the same class, so
-        // all of them are the object's. Nobody else can reach it, so nobody writes meanwhile.
-        let differs = unsafe {
-            let words = object.as_ptr().cast::<usize>().offset(self.first);
-            let each = self.words.iter().zip(&self.masks).enumerate();
-            each.fold(0, |differs, (at, (expected, mask))| {
-                differs | ((words.add(at).read() ^ expected) & mask)
-            })
-        };
-        differs == 0
+        self.0.iter().all(|(first, expected)| {
+            // SAFETY: `look` found these words at an object of the same class, so all of them are
+            // the object's. Nobody else can reach it, so nobody writes meanwhile.
+            let found = unsafe {
+                let first = object.as_ptr().cast::<usize>().offset(*first);
+                std::slice::from_raw_parts(first, expected.len())
+            };
+            found == &**expected
+        })
     }
 }
 
 /// What a Task looks like that is not registered and that nobody noticed.
 struct Pristine {
     new: Pattern,
-    /// The words of it that are the same in a Task that is registered.
-    registered: Pattern,
+    /// The words of it that are the same in a Task that is registered, and where they are.
+    registered: Box<[(isize, usize)]>,
     /// The same for what stands behind the object, without its first byte: the room differs.
     behind: Option<(isize, [u8; 3])>,
     /// The word of the name: a number until somebody asks for it.
@@ -234,6 +218,25 @@ impl TaskLayout {
         })
     }
 
+    /// Whether only its owner refers to `task`, which is not registered. Somebody who looks through
+    /// all objects could have come by it otherwise.
+    pub fn is_alone(&self, py: Python<'_>, task: &PlainTask) -> bool {
+        let pristine = self.pristine.as_ref();
+        pristine.is_some_and(|pristine| references(task.bind(py)) == pristine.references)
+    }
+
+    /// Exchanges coroutine and context of a Task that nobody else can reach; gives those before.
+    pub fn replace_both<'py>(
+        &self,
+        py: Python<'py>,
+        task: &PlainTask,
+        coroutine: Bound<'py, PyAny>,
+        context: Bound<'py, PyAny>,
+    ) -> (Bound<'py, PyAny>, Bound<'py, PyAny>) {
+        let task = task.bind(py);
+        (exchange(task, self.coroutine, coroutine), exchange(task, self.context, context))
+    }
+
     /// Exchanges the context that `task` runs in; gives the one before. For a Task that no other
     /// thread can reach.
     pub fn replace_context<'py>(
@@ -295,7 +298,10 @@ impl TaskLayout {
     /// Whether `task`, registered and not done, waits for nothing and was not asked to cancel: as
     /// little as that is what may have happened to it.
     pub fn may_be_stepped(&self, py: Python<'_>, task: &PlainTask) -> bool {
-        self.pristine.as_ref().is_some_and(|pristine| pristine.registered.fits(task.bind(py)))
+        let task = task.bind(py);
+        self.pristine.as_ref().is_some_and(|pristine| {
+            pristine.registered.iter().all(|(place, expected)| load(task, *place) == *expected)
+        })
     }
 
     /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
@@ -411,8 +417,8 @@ fn pristine<'py>(
         after.retain(|(place, _)| *place != result);
         Returned { all: Pattern::new(&after), result, state }
     });
-    let registered = Pattern::new(&registered);
-    let pristine = Pristine { new, registered, behind, name, references, returned };
+    let pristine =
+        Pristine { new, registered: registered.into(), behind, name, references, returned };
     Ok(is_number(&task, name).then_some(pristine))
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Once, mpsc};
 
 use crate::bridge::{
-    LaneHandle, after_python, into_async_iterator, into_awaitable, into_future, into_stream,
+    Home, LaneHandle, after_python, into_async_iterator, into_awaitable, into_future, into_stream,
 };
 use crate::lane::Lane;
 use futures_util::{FutureExt, StreamExt};
@@ -178,6 +178,20 @@ fn a_coroutine_that_suspends_resolves_later() {
         Box::pin(async move { number(&future.await.unwrap()) })
     });
     assert_eq!(value, 8);
+}
+
+#[test]
+fn what_asyncio_keeps_for_a_thread_is_found_since_cpython_3_14() {
+    let (known, expected) = on_lane(|py, lane| {
+        let future = into_future(lane.coroutine(py, "value", (7,)).bind(py));
+        let home = Home::current(py).unwrap();
+        let expected = py.version_info() >= (3, 14) && py.version_info() < (3, 15);
+        Box::pin(async move {
+            future.await.unwrap();
+            (home.knows_thread(), expected)
+        })
+    });
+    assert_eq!(known, expected);
 }
 
 #[test]
