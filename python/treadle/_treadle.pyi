@@ -362,6 +362,7 @@ class HttpConfig:
         telemetry: bool = True,
     ) -> Self: ...
     def offload(self) -> tuple[int, int]: ...
+    def refused(self) -> tuple[int, int]: ...
 
 @final
 class LaneServer:
@@ -379,7 +380,8 @@ class LaneServer:
         pump: Callable[..., Any],
         report: Callable[..., None],
         http_exception: type[BaseException],
-        invalid: Callable[[int, Any], BaseException] | None,
+        no_route: Callable[[int, str | None], BaseException | None] | None,
+        invalid: Callable[[int, Any], BaseException | None] | None,
         disconnect: type[BaseException],
         submit: Callable[..., Future[Any]],
     ) -> Self: ...

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from treadle._treadle import RouteTable
 from treadle.datastructures import State
+from treadle.exception_handlers import ExceptionHandlers
 from treadle.exceptions import RegistrationError
 from treadle.lane import Lane
 from treadle.routing import Declared, Router, Routes, check_prefix
@@ -42,7 +43,7 @@ class App(Routes):
     ) -> None:
         self.state = State()
         self._table = RouteTable(redirect_slashes=redirect_slashes)
-        self._exception_handlers: dict[type[BaseException], Callable[..., Any]] = {}
+        self._exception_handlers = ExceptionHandlers()
         self._lifespan = lifespan
         self._lane_lifespan = lane_lifespan
 
@@ -56,14 +57,20 @@ class App(Routes):
         self._lane_lifespan = function
         return function
 
-    def exception_handler(self, kind: type[BaseException]) -> Callable[[E_], E_]:
+    def exception_handler(self, kind: type[BaseException] | int) -> Callable[[E_], E_]:
         """Decorator: ``handler(request, exception)``, sync or async, answers for exceptions of
-        `kind` and its subclasses; the nearest class wins."""
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise RegistrationError(f"{kind!r} is not an exception class")
+        `kind` and its subclasses; the nearest class wins.
+
+        A status such as 404 stands for each HTTPException that has it, and is nearer than
+        HTTPException itself. A handler of one of these two also answers requests for which there is
+        no route (404, or 405 with ``exception.headers["allow"]``); one for RequestValidationError,
+        or its status, those that do not fit their route. Raises RegistrationError for a `kind` that
+        nothing can be of.
+        """
+        self._exception_handlers.check(kind)
 
         def register(handler: E_) -> E_:
-            self._exception_handlers[kind] = handler
+            self._exception_handlers.add(kind, handler)
             return handler
 
         return register
@@ -106,13 +113,6 @@ class App(Routes):
         if other is not None:
             what = f"{'/'.join(declared.methods)} {declared.path}"
             raise RegistrationError(f"{route.origin}: {what} collides with {other}")
-
-    def _find_handler(self, error: BaseException) -> Callable[..., Any] | None:
-        for kind in type(error).__mro__:
-            handler = self._exception_handlers.get(kind)
-            if handler is not None:
-                return handler
-        return None
 
     def __repr__(self) -> str:
         return f"App({len(self._table.routes())} routes)"

@@ -67,8 +67,8 @@ class JoinHandle[T]:
     A coroutine that is cancelled while it awaits the handle cancels the work and goes on when that has
     ended, with the result if the work has one all the same, as with a Task of asyncio;
     `asyncio.shield(handle)` prevents that. `gather`, `wait`, `wait_for` and `as_completed` of asyncio
-    take handles. Dropping the handle cancels nothing: the pool
-    finishes the work. All methods may be called from any thread.
+    take handles; those of `concurrent.futures` take `handle.future()`. Dropping the handle cancels
+    nothing: the pool finishes the work. All methods may be called from any thread.
     """
 
     __slots__ = (
@@ -131,6 +131,34 @@ class JoinHandle[T]:
             self._wanted = True
         self._lane.call(partial(self._cancel_task, msg))
         return True
+
+    def future(self) -> concurrent.futures.Future[T]:
+        """A `concurrent.futures.Future` of the work, for what takes nothing else.
+
+        That is `concurrent.futures.wait` and `as_completed`, and `asyncio.wrap_future`. Cancelling it
+        asks the coroutine to end. It does not know the lane's thread: waiting for it there, for work
+        of the same lane, never ends.
+        """
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def finish(_: object) -> None:
+            if self._state == _CANCELLED:
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                return
+            self._retrieved = True
+            if self._exception is not None:
+                future.set_exception(self._exception)
+            else:
+                future.set_result(self._result)
+
+        def cancel(_: object) -> None:
+            if future.cancelled():
+                self.cancel()
+
+        self.when_done(finish)
+        future.add_done_callback(cancel)
+        return future
 
     def add_done_callback(self, callback: Callable[[JoinHandle[T]], object]) -> None:
         """Has `callback(handle)` called when it is done.

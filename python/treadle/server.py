@@ -30,12 +30,7 @@ from treadle import offload, stall
 from treadle._treadle import Acceptor, HttpConfig, LaneServer, Meter
 from treadle._treadle import Lane as NativeLane
 from treadle.app import App, context_manager
-from treadle.exceptions import (
-    ClientDisconnect,
-    HTTPException,
-    RequestValidationError,
-    StartupError,
-)
+from treadle.exceptions import ClientDisconnect, HTTPException, StartupError
 from treadle.lane import Lane
 from treadle.loop import EventLoop
 from treadle.signature import origin
@@ -308,19 +303,19 @@ class _LaneThread(threading.Thread):
 
     def _assemble(self, native: NativeLane) -> LaneServer:
         app = self.server.app
+        handlers = app._exception_handlers
         return LaneServer(
             native,
             self.server.table,
             self.server.config,
             app=app,
             face=self.face,
-            find_handler=app._find_handler if app._exception_handlers else None,
+            find_handler=handlers.find if handlers else None,
             pump=pump,
             report=report,
             http_exception=HTTPException,
-            invalid=RequestValidationError
-            if RequestValidationError in app._exception_handlers
-            else None,
+            no_route=handlers.no_route if handlers.takes_no_route() else None,
+            invalid=handlers.invalid if handlers.takes_invalid() else None,
             disconnect=ClientDisconnect,
             submit=self.server.pool.submit,
         )

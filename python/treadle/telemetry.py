@@ -30,6 +30,7 @@ __all__ = [
     "Distribution",
     "LaneStats",
     "OffloadStats",
+    "RefusedStats",
     "RouteStats",
     "Stats",
     "add",
@@ -223,6 +224,15 @@ class OffloadStats(msgspec.Struct, frozen=True, kw_only=True):
     """Calls that wait for a thread."""
 
 
+class RefusedStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What was answered with 503 at once because a limit was reached."""
+
+    connections: int = 0
+    """By `--limit-connections`. No lane and no route has seen them."""
+    requests: int = 0
+    """By `--limit-concurrency`. They are among those that no route answered."""
+
+
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """A process, or several added up."""
 
@@ -251,6 +261,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStats, ...] = ()
     """Those that had a request, the busiest first."""
     offload: OffloadStats = OffloadStats()
+    refused: RefusedStats = RefusedStats()
 
 
 def read(app: App | None = None) -> Stats:
@@ -276,6 +287,7 @@ def read(app: App | None = None) -> Stats:
         lanes=tuple(msgspec.convert(lane.read(), LaneStats) for lane in lanes),
         routes=tuple(_routes(servers)),
         offload=_offload(servers),
+        refused=_refused(servers),
     )
 
 
@@ -310,6 +322,7 @@ def merge(*parts: Stats) -> Stats:
         lanes=tuple(lanes[index] for index in sorted(lanes)),
         routes=tuple(sorted(routes.values(), key=lambda route: -route.requests)),
         offload=reduce(add, (part.offload for part in parts)),
+        refused=reduce(add, (part.refused for part in parts)),
     )
 
 
@@ -319,8 +332,8 @@ _LATEST = frozenset({"index", "thread"})
 """Fields of which the later one counts."""
 
 
-def add[T: (LaneStats, RouteStats, OffloadStats)](one: T, other: T) -> T:
-    """The sum of two lanes, routes or pools; texts are those of the first."""
+def add[T: (LaneStats, RouteStats, OffloadStats, RefusedStats)](one: T, other: T) -> T:
+    """The sum of two lanes, routes, pools or limits; texts are those of the first."""
     changes: dict[str, object] = {}
     for name in one.__struct_fields__:
         a: Any = getattr(one, name)
@@ -394,6 +407,13 @@ def _sum(rows: list[_Row]) -> dict[str, Any]:
     for stage in ("total", *STAGES):
         total[stage] = sum((getattr(row, stage) for row in rows), Distribution())
     return total
+
+
+def _refused(servers: list[Server]) -> RefusedStats:
+    return RefusedStats(
+        connections=sum(server.config.refused()[0] for server in servers),
+        requests=sum(server.config.refused()[1] for server in servers),
+    )
 
 
 def _offload(servers: list[Server]) -> OffloadStats:

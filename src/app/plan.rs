@@ -221,6 +221,26 @@ impl Route {
 }
 
 impl Plan {
+    /// What logs and exception handlers are told where there is no route: a plan with nothing to call.
+    pub fn without_route(py: Python<'_>) -> Self {
+        Self {
+            handler: py.None(),
+            mode: Mode::Inline,
+            status: None,
+            timeout: None,
+            cancel_on_disconnect: true,
+            limit_body: None,
+            template: "-".to_owned(),
+            origin: "no route".to_owned(),
+            rest: None,
+            params: Vec::new(),
+            kwnames: None,
+            decode: None,
+            body_at: None,
+            needs_request: false,
+        }
+    }
+
     /// Whether the handler takes nothing at all.
     pub fn takes_nothing(&self) -> bool {
         self.params.is_empty()

@@ -193,6 +193,13 @@ impl RustAwaitable {
         }
     }
 
+    /// The loop is closed: the Task that waits is not called any more. The two know each other; the
+    /// garbage collector might find them on another thread, which could not drop the future.
+    pub(super) fn forget_task(&self) {
+        let callback = self.inner.get().and_then(|inner| inner.wait.borrow_mut().callback.take());
+        drop(callback);
+    }
+
     fn call_back(slf: &Bound<'_, Self>, inner: &Inner, callback: (Py<PyAny>, Py<PyAny>)) {
         let (callback, context) = callback;
         let argument = slf.clone().into_any().unbind();

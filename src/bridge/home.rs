@@ -4,13 +4,12 @@
 //!
 //! A lane's home is made with its loop and entered for as long as the loop runs. Any other loop
 //! (asyncio's own, uvloop) is given one when it first meets the bridge; the thread keeps those
-//! until their loops are closed. Only the loop's thread reaches a home; what others have for it goes
-//! through its [`Mailbox`].
+//! ([`foreign`]). Only the loop's thread reaches a home; what others have for it goes through its
+//! [`Mailbox`].
 //!
 //! * `waiting` roots the awaitables that a coroutine is suspended on, as a loop's timers root
 //!   theirs: their wakers hold no Python object.
 //! * `woken` are those that can go on, woken on this very thread: no lock, no system call.
-//! * `jobs` are coroutines that another thread waits for. When the loop is closed they are told.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,9 +23,10 @@ use slab::Slab;
 
 use super::awaitable::RustAwaitable;
 use super::factory::TaskFactory;
+use super::foreign;
 use super::mailbox::{Errand, Letter, Mailbox};
-use super::remote::Job;
 use super::signal::Signal;
+use super::thread_end;
 use crate::python::call::{call_one, vectorcall};
 use crate::python::context;
 use crate::telemetry::Steps;
@@ -34,8 +34,6 @@ use crate::telemetry::Steps;
 thread_local! {
     /// The home of the lane that runs on this thread.
     static CURRENT: RefCell<Option<Rc<Home>>> = const { RefCell::new(None) };
-    /// Homes of this thread's other loops that are not closed.
-    static FOREIGN: RefCell<Vec<Rc<Home>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What the bridge keeps for one loop, on its thread.
@@ -46,7 +44,6 @@ pub struct Home {
     waker: RefCell<Option<Waker>>,
     woken: RefCell<Vec<Arc<Signal>>>,
     waiting: RefCell<Slab<Waiting>>,
-    jobs: RefCell<Slab<(Arc<Job>, Py<PyAny>)>>,
     /// The turn is running: it comes to what is woken by itself.
     in_turn: Cell<bool>,
     closed: Cell<bool>,
@@ -144,15 +141,21 @@ impl Drop for AtHome {
 }
 
 impl Home {
-    /// A home on the calling thread.
+    /// The home of a lane, on the calling thread.
     pub fn new(mailbox: Arc<Mailbox>) -> Rc<Self> {
+        let home = Self::make(mailbox);
+        thread_end::tell(&home);
+        home
+    }
+
+    /// A home on the calling thread.
+    pub(super) fn make(mailbox: Arc<Mailbox>) -> Rc<Self> {
         Rc::new(Self {
             mailbox,
             live: RefCell::default(),
             waker: RefCell::default(),
             woken: RefCell::default(),
             waiting: RefCell::default(),
-            jobs: RefCell::default(),
             in_turn: Cell::new(false),
             closed: Cell::new(false),
             steps: Rc::default(),
@@ -164,45 +167,10 @@ impl Home {
     /// # Errors
     /// asyncio's `RuntimeError` when no loop runs.
     pub fn current(py: Python<'_>) -> PyResult<Rc<Self>> {
-        if let Some(home) = CURRENT.with_borrow(Clone::clone) {
-            return Ok(home);
+        match CURRENT.try_with(|current| current.borrow().clone()) {
+            Ok(Some(home)) => Ok(home),
+            _ => foreign::current(py),
         }
-        let running = py
-            .import(pyo3::intern!(py, "asyncio"))?
-            .call_method0(pyo3::intern!(py, "get_running_loop"))?;
-        let known = FOREIGN
-            .with_borrow(|homes| homes.iter().find(|home| home.is_of(py, &running)).cloned());
-        known.map_or_else(|| Self::meet(&running), Ok)
-    }
-
-    /// Makes the home of a loop that is not a lane.
-    fn meet(event_loop: &Bound<'_, PyAny>) -> PyResult<Rc<Self>> {
-        let py = event_loop.py();
-        let thread = thread_name(py)?;
-        let name = format!("event loop {}", event_loop.get_type().name()?);
-        let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
-        mailbox.set_thread(thread);
-        let home = Self::new(mailbox);
-        let tasks = Rc::new(TaskFactory::new(event_loop, None, None)?);
-        home.live.replace(Some(Live::new(py, tasks, &home.steps)?));
-        let kept = FOREIGN.take();
-        let (closed, mut kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|h| h.is_gone(py));
-        kept.push(home.clone());
-        FOREIGN.set(kept);
-        for home in closed {
-            home.close();
-        }
-        Ok(home)
-    }
-
-    fn is_of(&self, py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> bool {
-        self.live.borrow().as_ref().is_some_and(|live| live.event_loop().bind(py).is(event_loop))
-    }
-
-    fn is_gone(&self, py: Python<'_>) -> bool {
-        let Ok(live) = self.live() else { return true };
-        let closed = live.event_loop().call_method0(py, pyo3::intern!(py, "is_closed"));
-        closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
     }
 
     /// Makes this the home of the calling thread, whose loop is the one that `tasks` makes Tasks
@@ -211,9 +179,15 @@ impl Home {
     /// # Errors
     /// `MemoryError`.
     pub fn enter(self: &Rc<Self>, py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<AtHome> {
-        self.live.replace(Some(Live::new(py, tasks, &self.steps)?));
+        self.settle(py, tasks)?;
         self.mailbox.set_thread(thread_name(py)?);
         Ok(AtHome(CURRENT.replace(Some(self.clone()))))
+    }
+
+    /// Sets what is called on the loop.
+    pub(super) fn settle(&self, py: Python<'_>, tasks: Rc<TaskFactory>) -> PyResult<()> {
+        self.live.replace(Some(Live::new(py, tasks, &self.steps)?));
+        Ok(())
     }
 
     /// Whether asyncio is not called for what it keeps for a thread.
@@ -238,10 +212,11 @@ impl Home {
 
     /// Whether the calling thread runs this loop now.
     pub(super) fn is_current(&self, py: Python<'_>) -> bool {
-        let lane = CURRENT.with_borrow(|current| {
+        let lane = CURRENT.try_with(|current| {
+            let current = current.borrow();
             current.as_ref().map(|home| std::ptr::eq(&raw const **home, self))
         });
-        lane.unwrap_or_else(|| {
+        lane.ok().flatten().unwrap_or_else(|| {
             Self::current(py).is_ok_and(|home| std::ptr::eq(&raw const *home, self))
         })
     }
@@ -294,8 +269,9 @@ impl Home {
 
     /// Whether the turn must look before the lane sleeps.
     pub(super) fn look() {
-        CURRENT.with_borrow(|current| {
-            if let Some(home) = current
+        // A thread that ends runs no lane.
+        let _ = CURRENT.try_with(|current| {
+            if let Some(home) = current.borrow().as_ref()
                 && home.mailbox.has_mail()
             {
                 home.wake_turn();
@@ -314,16 +290,13 @@ impl Home {
     /// # Errors
     /// `RuntimeError` when the loop runs on another thread than when it met the bridge.
     pub(super) fn deliver_foreign(py: Python<'_>, mailbox: &Arc<Mailbox>) -> PyResult<()> {
-        let home = FOREIGN.with_borrow(|homes| {
-            homes.iter().find(|home| Arc::ptr_eq(&home.mailbox, mailbox)).cloned()
-        });
         let letters = mailbox.take();
-        match home {
+        match foreign::with_mailbox(mailbox) {
             Some(home) => {
                 home.read(py, letters);
                 Ok(())
             }
-            None => mailbox.refuse_to_move(py),
+            None => mailbox.move_here(py),
         }
     }
 
@@ -415,33 +388,29 @@ impl Home {
         drop(waiting);
     }
 
-    pub(super) fn add_job(&self, job: Arc<Job>, task: Py<PyAny>) -> usize {
-        self.jobs.borrow_mut().insert((job, task))
-    }
-
-    pub(super) fn take_job(&self, place: usize, job: &Arc<Job>) -> Option<Py<PyAny>> {
-        let mut jobs = self.jobs.borrow_mut();
-        if !jobs.get(place).is_some_and(|(known, _)| Arc::ptr_eq(known, job)) {
-            return None;
-        }
-        jobs.try_remove(place).map(|(_, task)| task)
-    }
-
     /// The loop is closed: whoever waits elsewhere is told, whoever is suspended here is forgotten.
     pub fn close(&self) {
         self.closed.set(true);
-        drop(self.mailbox.close());
+        let left = self.mailbox.close();
         drop(self.live.take());
         drop(self.woken.take());
-        drop(self.waiting.take());
-        for (_, (job, task)) in self.jobs.take() {
-            job.abandon();
-            drop(task);
+        for (_, waiting) in self.waiting.take() {
+            waiting.awaitable.get().forget_task();
+        }
+        drop(left);
+    }
+
+    /// The thread ends. A lane's loop may run on another from then on; what waits for Rust futures
+    /// cannot, and the futures go now, with this.
+    pub(super) fn thread_ends(&self) {
+        self.mailbox.abandon_jobs("lost the thread it ran on");
+        if self.mailbox.is_foreign() || self.mailbox.has_suspended() {
+            self.close();
         }
     }
 
     /// Whether the loop was closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed.get()
     }
 }

@@ -3,7 +3,8 @@
 //! # Who owns what
 //!
 //! A [`Mailbox`] is shared by everyone who may have something for a loop; only the loop's thread
-//! takes from it. What lies in it when the loop is closed is dropped there, by that thread.
+//! takes letters from it. It also keeps the Tasks that other threads wait for, so that whoever closes
+//! the loop, wherever that is, can tell those who wait; what lies in it then is dropped there.
 //!
 //! # Why no letter is left behind, and most need no system call
 //!
@@ -23,8 +24,10 @@ use std::task::Waker;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCFunction;
+use slab::Slab;
 
 use super::home::{Home, thread_name};
+use super::remote::Job;
 use super::signal::Signal;
 use crate::python::park::is_parked;
 
@@ -62,7 +65,34 @@ struct Shared {
     /// The turn's, once the loop ran.
     waker: Option<Waker>,
     letters: Vec<Letter>,
+    jobs: Jobs,
     closed: bool,
+}
+
+/// What other threads wait for, with the Tasks that work for it.
+type Jobs = Slab<(Arc<Job>, Py<PyAny>)>;
+
+/// What a closed loop does not come to. Dropped, it tells those who wait.
+#[must_use]
+#[derive(Default)]
+pub(super) struct Left {
+    letters: Vec<Letter>,
+    jobs: Jobs,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.letters.clear();
+        abandon(&mut self.jobs, "was closed");
+    }
+}
+
+/// Tells whoever waits; the Tasks are let go of first.
+fn abandon(jobs: &mut Jobs, why: &str) {
+    for (job, task) in jobs.drain() {
+        drop(task);
+        job.abandon(why);
+    }
 }
 
 impl Mailbox {
@@ -113,14 +143,18 @@ impl Mailbox {
         self.suspended.load(Ordering::Relaxed) > 0
     }
 
-    /// That the loop cannot run on the calling thread: what Rust futures did on the one it ran on
-    /// before cannot go on here.
+    /// The loop is to run on the calling thread. What Rust futures did on the one it ran on before
+    /// cannot go on here; whoever waits for coroutines that did without is told that nobody can
+    /// tell him how they end.
     ///
     /// # Errors
     /// `RuntimeError` when there are such futures; it names both threads.
-    pub fn refuse_to_move(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn move_here(&self, py: Python<'_>) -> PyResult<()> {
         match self.suspended.load(Ordering::Relaxed) {
-            0 => Ok(()),
+            0 => {
+                self.abandon_jobs("runs on another thread now");
+                Ok(())
+            }
             count => Err(PyRuntimeError::new_err(format!(
                 "{count} Rust future(s) are suspended on {}, where the event loop ran: it cannot run \
                  on thread {} before they are done",
@@ -181,15 +215,39 @@ impl Mailbox {
         self.asleep.store(true, Ordering::SeqCst);
     }
 
-    /// The loop is closed: letters are refused from now on. Gives those that nobody will take.
-    pub(super) fn close(&self) -> Vec<Letter> {
+    /// The loop is closed: letters are refused from now on. Gives what nobody will take.
+    pub(super) fn close(&self) -> Left {
         let mut shared = self.lock();
         shared.closed = true;
         shared.waker = None;
-        std::mem::take(&mut shared.letters)
+        Left {
+            letters: std::mem::take(&mut shared.letters),
+            jobs: std::mem::take(&mut shared.jobs),
+        }
     }
 
-    /// The same for who has no use for what lies there: it is dropped.
+    /// Keeps a Task that another thread waits for; `None` when the loop is closed.
+    pub(super) fn add_job(&self, job: Arc<Job>, task: Py<PyAny>) -> Option<usize> {
+        let mut shared = self.lock();
+        (!shared.closed).then(|| shared.jobs.insert((job, task)))
+    }
+
+    /// Lets go of it, if it still is there.
+    pub(super) fn take_job(&self, place: usize, job: &Arc<Job>) -> Option<Py<PyAny>> {
+        let mut shared = self.lock();
+        if !shared.jobs.get(place).is_some_and(|(known, _)| Arc::ptr_eq(known, job)) {
+            return None;
+        }
+        shared.jobs.try_remove(place).map(|(_, task)| task)
+    }
+
+    /// The loop left its thread, and so what ran there and could tell who waits.
+    pub(super) fn abandon_jobs(&self, why: &str) {
+        let mut jobs = std::mem::take(&mut self.lock().jobs);
+        abandon(&mut jobs, why);
+    }
+
+    /// The loop is closed, on a thread that has nothing of it.
     pub fn shut(&self) {
         drop(self.close());
     }
@@ -219,6 +277,19 @@ impl Mailbox {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Whether this is the mailbox of a loop that is not a lane.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign.is_some()
+    }
+
+    /// Whether this is the mailbox of a foreign loop that was closed.
+    pub(super) fn is_deserted(&self, py: Python<'_>) -> bool {
+        self.foreign.as_ref().is_some_and(|event_loop| {
+            let closed = event_loop.call_method0(py, pyo3::intern!(py, "is_closed"));
+            closed.and_then(|closed| closed.is_truthy(py)).unwrap_or(true)
+        })
     }
 
     /// Has a foreign loop look, by its own means. A closed loop, or an interpreter that is going

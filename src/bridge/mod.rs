@@ -52,6 +52,7 @@ mod bare_yield;
 mod completion;
 mod current;
 mod factory;
+mod foreign;
 mod future;
 mod home;
 mod homebound;
@@ -64,6 +65,7 @@ mod spawn;
 mod start;
 mod stream;
 mod task;
+mod thread_end;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use bare_yield::{ReadyQueue, Resumption};

@@ -2,8 +2,8 @@
 //!
 //! # Who owns what
 //!
-//! A [`Job`] is shared by the two sides: the [`RemoteFuture`], anywhere, and the loop's thread,
-//! whose home keeps the Task beside it. The outcome passes through the job, under its lock; the
+//! A [`Job`] is shared by the two sides: the [`RemoteFuture`], anywhere, and the loop, whose mailbox
+//! keeps the Task beside it. The outcome passes through the job, under its lock; the
 //! lock is never held while Python runs.
 //!
 //! # Races that end well
@@ -11,7 +11,9 @@
 //! * Dropped before its letter is read: the coroutine is never made.
 //! * Dropped while it runs: a letter cancels the Task; when the Task ends first, the letter finds
 //!   nothing to cancel.
-//! * The loop is closed, with the letter unread or the Task unfinished: whoever waits is told.
+//! * The loop is closed, on whatever thread, with the letter unread or the Task unfinished: whoever
+//!   waits is told. So it is when the thread ends, or the loop runs on another, where what listens
+//!   to the Task cannot be reached.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -143,23 +145,27 @@ impl Job {
         if matches!(self.lock().state, State::Closed) {
             return;
         }
+        // Kept until the outcome is told: the last to go tells of a closed loop.
         let report = Rc::new(Report(self.clone()));
-        let started = make(py).and_then(|awaitable| start(home, awaitable.bind(py), report));
+        let started =
+            make(py).and_then(|awaitable| start(home, awaitable.bind(py), report.clone()));
         match started {
             Err(error) => self.finish(Err(error)),
-            Ok(Some(task)) => self.run(py, home, &task),
+            Ok(Some(task)) => self.run(py, &task),
             // It ended in its first step, and told.
             Ok(None) => {}
         }
     }
 
     /// Keeps the Task, unless it is done by now.
-    fn run(self: &Arc<Self>, py: Python<'_>, home: &Home, task: &Py<PyAny>) {
+    fn run(self: &Arc<Self>, py: Python<'_>, task: &Py<PyAny>) {
         let mut shared = self.lock();
         match shared.state {
             State::Sent => {
-                let kept = task.clone_ref(py);
-                shared.state = State::Running(home.add_job(self.clone(), kept));
+                // Refused, it stays `Sent`, and `Unstarted` says so.
+                if let Some(place) = self.mailbox.add_job(self.clone(), task.clone_ref(py)) {
+                    shared.state = State::Running(place);
+                }
             }
             // Dropped during the first step.
             State::Closed => {
@@ -188,9 +194,9 @@ impl Job {
         drop(late);
     }
 
-    /// The loop was closed first.
-    pub(super) fn abandon(&self) {
-        self.finish(Err(PyRuntimeError::new_err(format!("{} was closed", self.mailbox.name()))));
+    /// The loop does not come to its end, `why` says what it did instead: "was closed".
+    pub(super) fn abandon(&self, why: &str) {
+        self.finish(Err(PyRuntimeError::new_err(format!("{} {why}", self.mailbox.name()))));
     }
 }
 
@@ -200,7 +206,7 @@ struct Unstarted(Arc<Job>);
 impl Drop for Unstarted {
     fn drop(&mut self) {
         if matches!(self.0.lock().state, State::Sent) {
-            self.0.abandon();
+            self.0.abandon("was closed");
         }
     }
 }
@@ -209,13 +215,13 @@ impl Drop for Unstarted {
 struct Report(Arc<Job>);
 
 impl Completion for Report {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, _py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
         let place = match self.0.lock().state {
             State::Running(place) => Some(place),
             _ => None,
         };
         if let Some(place) = place {
-            drop(Home::current(py).ok().and_then(|home| home.take_job(place, &self.0)));
+            drop(self.0.mailbox.take_job(place, &self.0));
         }
         self.0.finish(outcome.map(Bound::unbind));
         Next::Done
@@ -224,7 +230,7 @@ impl Completion for Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        self.0.abandon();
+        self.0.abandon("was closed");
     }
 }
 
@@ -260,8 +266,8 @@ impl Drop for RemoteFuture {
         };
         if let State::Running(place) = last {
             let job = self.job.clone();
-            let errand = move |py: Python<'_>, home: &Home| {
-                if let Some(task) = home.take_job(place, &job) {
+            let errand = move |py: Python<'_>, _: &Home| {
+                if let Some(task) = job.mailbox.take_job(place, &job) {
                     cancel(task.bind(py));
                     after_python(py);
                 }

@@ -468,7 +468,17 @@ impl Tasks {
             keywords.set_item("context", context)?;
             // An eager Task enters its context, which must not be entered.
             keywords.set_item("eager_start", context.is_none())?;
-            self.class.bind(py).call((coroutine,), Some(&keywords))
+            // What ends programs comes out of an eager Task's `__init__`. The Task is done all the
+            // same, and would be lost with its outcome were it made in one call.
+            let class = self.class.bind(py);
+            let task = class.call_method1(intern!(py, "__new__"), (class,))?;
+            let made = task.call_method(intern!(py, "__init__"), (coroutine,), Some(&keywords));
+            if let Err(error) = made {
+                // One that was not made at all raises here.
+                let done = task.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy());
+                return done.is_ok_and(|done| done).then_some(task).ok_or(error);
+            }
+            Ok(task)
         };
         let task = make(coroutine, inherited)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -621,7 +631,8 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         let idle = self.idle.take();
         if !idle.is_empty() {
-            Python::attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
+            // When the interpreter is gone, nobody is left to complain about them.
+            Python::try_attach(|py| idle.iter().for_each(|worker| retire(py, worker)));
         }
     }
 }

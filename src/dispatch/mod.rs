@@ -62,7 +62,8 @@ pub use offload::{Job, OffloadMeter, Offloader};
 pub use routes::RouteTable;
 use stamps::Stamps;
 pub use stream::Sink;
-use unhandled::{json, other_method, redirect};
+pub use unhandled::NoRoute;
+use unhandled::{json, redirect};
 
 /// What the dispatcher needs of the Python side of the application.
 pub struct AppFace {
@@ -79,8 +80,10 @@ pub struct AppFace {
     pub report: Py<PyAny>,
     /// The class of exceptions that are answers.
     pub http_exception: Py<PyAny>,
-    /// `(status, detail) -> exception` for a request that does not fit its handler, where there is a
-    /// handler for that exception.
+    /// What becomes of requests that meet no route, where exception handlers may answer them.
+    pub no_route: Option<NoRoute>,
+    /// `(status, detail) -> exception or None` for a request that does not fit its handler; `None`
+    /// when no handler is registered for any.
     pub invalid: Option<Py<PyAny>>,
     /// The class of "the client left".
     pub disconnect: Py<PyAny>,
@@ -169,11 +172,11 @@ impl Dispatcher {
                 self.serve(py, value, parts, &params, body, connection)
             }
             Lookup::NotFound if parts.method == Method::OPTIONS && uri.path() == "*" => {
-                Answer::ready(other_method(&parts.method, &self.table.all_methods()))
+                self.other_method(py, parts, connection, &self.table.all_methods())
             }
             Lookup::Redirect(path) => Answer::ready(redirect(path, uri.query())),
-            Lookup::NotFound => Answer::ready(problem(StatusCode::NOT_FOUND)),
-            Lookup::OtherMethods(allow) => Answer::ready(other_method(&parts.method, &allow)),
+            Lookup::NotFound => self.not_found(py, parts, connection),
+            Lookup::OtherMethods(allow) => self.other_method(py, parts, connection, &allow),
         }
     }
 
@@ -189,6 +192,9 @@ impl Dispatcher {
     ) -> Answer {
         let plan = &self.plans[index];
         self.stamps.meets(index, self.next_id());
+        if !plan.cancel_on_disconnect {
+            connection.outlive_client();
+        }
         let limit = plan.limit_body.unwrap_or(self.limit_body);
         if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {
             return Answer::ready(closing_problem(StatusCode::PAYLOAD_TOO_LARGE));
@@ -531,8 +537,12 @@ impl Dispatcher {
             let made = answer
                 .get_item(intern!(py, "detail"))
                 .and_then(|detail| invalid.bind(py).call1((status, detail)));
-            let error = made.map_or_else(|error| error, PyErr::from_value);
-            return in_copied_context(py, || self.concluded(py, plan, head, request, Err(error)));
+            if !made.as_ref().is_ok_and(|made| made.is_none()) {
+                let error = made.map_or_else(|error| error, PyErr::from_value);
+                return in_copied_context(py, || {
+                    self.concluded(py, plan, head, request, Err(error))
+                });
+            }
         }
         Answer::Ready(Some(match self.encoder.encode(answer.as_any()) {
             Ok(body) => json(status, body).into(),

@@ -1,24 +1,90 @@
-//! Answers that no handler makes: other methods, other slashes, values that do not fit.
+//! Answers that no handler makes: no route, other methods, other slashes, values that do not fit.
+
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
+use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
+use pyo3::prelude::*;
 
-use crate::http::{Body, problem};
+use super::{Answer, Dispatcher, in_copied_context};
+use crate::app::Plan;
+use crate::http::{Body, ConnectionInfo, problem};
 
-/// 204 for OPTIONS and 405 for any other, with the methods that the path does answer.
-pub(super) fn other_method(method: &Method, allow: &str) -> Response<Body> {
-    let mut response = if method == Method::OPTIONS {
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    } else {
-        problem(StatusCode::METHOD_NOT_ALLOWED)
-    };
-    if let Ok(allow) = HeaderValue::from_str(allow) {
-        response.headers_mut().insert(ALLOW, allow);
+/// How exception handlers get to answer requests that meet no route.
+pub struct NoRoute {
+    /// `(status, allowed methods or None) -> exception, or None where no handler takes it`.
+    make: Py<PyAny>,
+    /// Stands in for the plan that such a request does not have.
+    plan: Rc<Plan>,
+}
+
+impl NoRoute {
+    /// `make(status, allow)` gives the exception, or `None` where no handler takes it.
+    pub fn new(py: Python<'_>, make: Py<PyAny>) -> Self {
+        Self { make, plan: Rc::new(Plan::without_route(py)) }
     }
-    response
+}
+
+impl Dispatcher {
+    /// No route has this path.
+    pub(super) fn not_found(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        parts: &mut Parts,
+        connection: &ConnectionInfo,
+    ) -> Answer {
+        let status = StatusCode::NOT_FOUND;
+        match self.rescued(py, parts, connection, status, None) {
+            Some(answer) => answer,
+            None => Answer::ready(problem(status)),
+        }
+    }
+
+    /// 204 for OPTIONS and 405 for any other, with the methods that the path does answer.
+    pub(super) fn other_method(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        parts: &mut Parts,
+        connection: &ConnectionInfo,
+        allow: &str,
+    ) -> Answer {
+        let mut response = if parts.method == Method::OPTIONS {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        } else {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            if let Some(answer) = self.rescued(py, parts, connection, status, Some(allow)) {
+                return answer;
+            }
+            problem(status)
+        };
+        if let Ok(allow) = HeaderValue::from_str(allow) {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        Answer::ready(response)
+    }
+
+    /// What an exception handler makes of a request that meets no route, if there is one for it.
+    fn rescued(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        parts: &mut Parts,
+        connection: &ConnectionInfo,
+        status: StatusCode,
+        allow: Option<&str>,
+    ) -> Option<Answer> {
+        let NoRoute { make, plan } = self.face.no_route.as_ref()?;
+        let error = match make.bind(py).call1((status.as_u16(), allow)) {
+            Ok(made) if made.is_none() => return None,
+            made => made.map_or_else(|error| error, PyErr::from_value),
+        };
+        self.next_id();
+        let head = self.keep_head(parts, connection).into();
+        Some(in_copied_context(py, || self.concluded(py, plan, head, None, Err(error))))
+    }
 }
 
 /// 307, which keeps the method, to a path of this server.

@@ -18,7 +18,10 @@
 //!
 //! **The client leaves** while a request is handled: hyper reads while it waits, sees the end and
 //! fails. It does not read while a further request waits in its buffer, or while the service leaves
-//! the body unread; then the sweep looks for the end every tick.
+//! the body unread; then the sweep looks for the end every tick. The end of what a client sends is
+//! taken for its leaving, since nothing tells one from the other, except where the service answers
+//! regardless ([`ConnectionInfo::outlive_client`](super::ConnectionInfo::outlive_client)): there the
+//! end is kept from hyper until the answer is made.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -54,6 +54,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         let mut exchange = Exchange::begin(info, &head, &body);
         let refusal = check::refusal(&head, &self.transport);
         self.transport.forget_head();
+        self.transport.delivers();
         if let Some(status) = refusal {
             return Respond::ready(problem::closing_problem(status), exchange);
         }
@@ -144,7 +145,7 @@ impl Exchange {
     fn begin(info: &Rc<ConnectionInfo>, head: &Parts, body: &Incoming) -> Self {
         let lane = &info.lane;
         info.enter(Phase::Handling);
-        info.requests.set(info.requests.get() + 1);
+        info.begin_request();
         info.expired.set(false);
         info.awaits_body.set(false);
         info.answered.set(false);
@@ -200,7 +201,10 @@ impl Exchange {
     }
 
     fn respond_plain(mut self, plain: Plain) -> Response<ExchangeBody> {
-        let Plain { status, content_type, body } = plain;
+        let Plain { status, content_type, mut body } = plain;
+        if status == StatusCode::RESET_CONTENT {
+            body = Body::Empty;
+        }
         let mut headers = self.info.lane.spare_headers.take();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
@@ -227,6 +231,9 @@ impl Exchange {
                 "a handler answered with a 1xx status, which is not a response",
             );
             response = problem::problem(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        if response.status() == StatusCode::RESET_CONTENT {
+            *response.body_mut() = Body::Empty;
         }
         let headers = response.headers_mut();
         if !self.info.body_done.get() && says_close(headers) {

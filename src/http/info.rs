@@ -79,6 +79,8 @@ pub struct ConnectionInfo {
     pub(super) expired: Cell<bool>,
     /// The service waits for more of the request's body.
     pub(super) awaits_body: Cell<bool>,
+    /// The service makes the answer of the request in flight even if the client leaves.
+    outlives: Cell<bool>,
     /// The last request has been answered, or given up.
     pub(super) answered: Cell<bool>,
     /// Whoever waits for more of the request's body.
@@ -113,6 +115,7 @@ impl ConnectionInfo {
             patience: Cell::new(NEVER),
             expired: Cell::new(false),
             awaits_body: Cell::new(false),
+            outlives: Cell::new(false),
             answered: Cell::new(false),
             reader: RefCell::default(),
             body_done: Cell::new(true),
@@ -177,6 +180,27 @@ impl ConnectionInfo {
         }
     }
 
+    /// The request in flight is answered even if its client leaves. That the client has sent its end
+    /// is then no reason to close: it may have sent all and wait for the answer. One that closed
+    /// looks the same, and is seen to be gone when the answer is sent.
+    pub fn outlive_client(&self) {
+        self.outlives.set(true);
+    }
+
+    /// A request begins.
+    pub(super) fn begin_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+        self.outlives.set(false);
+    }
+
+    /// Whether the end that the client has sent may wait: all of the request is here, and its
+    /// answer is made whatever the client does.
+    pub(super) fn ignores_end(&self) -> bool {
+        self.outlives.get()
+            && self.body_done.get()
+            && matches!(self.phase(), Phase::Handling | Phase::Responding)
+    }
+
     /// Gives back the body of the request in flight, unread. The rest of a small one is read and
     /// thrown away, so that the connection can go on to the next request even if the body arrives
     /// later than its head. One that is large, has no declared end, or is not sent before the client
@@ -192,15 +216,20 @@ impl ConnectionInfo {
     pub(super) fn poll_leftover(&self, cx: &mut Context<'_>) {
         let mut slot = self.leftover.borrow_mut();
         let Some((request, body)) = &mut *slot else { return };
+        let mut is_whole = true;
         while !body.is_end_stream() {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None | Some(Err(_))) => break,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Err(_))) => {
+                    is_whole = false;
+                    break;
+                }
             }
         }
         if *request == self.requests() {
-            self.body_done.set(true);
+            self.body_done.set(is_whole);
         }
         *slot = None;
     }

@@ -62,7 +62,7 @@ pub(crate) struct Transport {
     wire: RefCell<Wire>,
     /// hyper waits for the socket to become readable, so it will see the client leave.
     read_waiting: Cell<bool>,
-    /// hyper has been given bytes in this poll of the connection's task.
+    /// hyper has been given bytes, or the service a request, in this poll of the connection's task.
     delivered: Cell<bool>,
     /// The client has sent its end.
     read_ended: Cell<bool>,
@@ -113,6 +113,11 @@ impl Transport {
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
+    }
+
+    /// The service is given a request that hyper may have had in its buffer.
+    pub(crate) fn delivers(&self) {
+        self.delivered.set(true);
     }
 
     /// Has the connection's task polled again.
@@ -227,6 +232,10 @@ impl Transport {
                 // that is there at once goes out at the end of this poll; the end is told in the next.
                 self.read_waiting.set(true);
                 cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if read == 0 && self.info.ignores_end() {
+                self.read_waiting.set(true);
                 return Poll::Pending;
             }
             self.note_read(read);

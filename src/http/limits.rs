@@ -2,11 +2,12 @@
 //!
 //! The only state of this layer that threads share. Both counters stay untouched while their limit
 //! is unset. What is held is held by a guard, so that a panic, a cancellation or a dropped runtime
-//! gives it back as well.
+//! gives it back as well. Who is refused is told; that there were some, the log ([`Refusals`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::refusals::Refusals;
 use crate::config::HttpOptions;
 
 /// The limits of one process; every lane and every acceptor holds the same.
@@ -21,8 +22,8 @@ impl Limits {
     #[must_use]
     pub fn new(options: &HttpOptions) -> Arc<Self> {
         Arc::new(Self {
-            connections: Gauge::new(options.limit_connections),
-            requests: Gauge::new(options.limit_concurrency),
+            connections: Gauge::new(options.limit_connections, "connection", "--limit-connections"),
+            requests: Gauge::new(options.limit_concurrency, "request", "--limit-concurrency"),
         })
     }
 
@@ -35,8 +36,15 @@ impl Limits {
         }
     }
 
+    /// As for a connection; both are asked inside a Tokio runtime.
     pub(crate) fn take_request(&self) -> Taken {
         self.requests.take()
+    }
+
+    /// Connections and requests that were refused.
+    #[must_use]
+    pub fn refused(&self) -> (u64, u64) {
+        (self.connections.refused(), self.requests.refused())
     }
 
     pub(crate) fn release_request(&self) {
@@ -60,11 +68,14 @@ pub(crate) enum Taken {
 struct Gauge {
     limit: Option<usize>,
     held: AtomicUsize,
+    /// There if there is a limit.
+    refusals: Option<Arc<Refusals>>,
 }
 
 impl Gauge {
-    fn new(limit: Option<usize>) -> Self {
-        Self { limit, held: AtomicUsize::new(0) }
+    fn new(limit: Option<usize>, what: &'static str, option: &'static str) -> Self {
+        let refusals = limit.map(|limit| Arc::new(Refusals::new(limit, what, option)));
+        Self { limit, held: AtomicUsize::new(0), refusals }
     }
 
     fn take(&self) -> Taken {
@@ -74,8 +85,15 @@ impl Gauge {
             Taken::Held
         } else {
             self.release();
+            if let Some(refusals) = &self.refusals {
+                refusals.note();
+            }
             Taken::Refused
         }
+    }
+
+    fn refused(&self) -> u64 {
+        self.refusals.as_ref().map_or(0, |refusals| refusals.total())
     }
 
     fn release(&self) {
@@ -116,8 +134,8 @@ impl Drop for LoadTicket {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_permit_is_given_back_when_dropped() {
+    #[tokio::test]
+    async fn a_permit_is_given_back_when_dropped() {
         let options = HttpOptions { limit_connections: Some(1), ..HttpOptions::default() };
         let limits = Limits::new(&options);
         let held = limits.admit_connection().expect("the first fits");
@@ -126,8 +144,8 @@ mod tests {
         assert!(limits.admit_connection().is_some());
     }
 
-    #[test]
-    fn a_refusal_holds_nothing() {
+    #[tokio::test]
+    async fn a_refusal_holds_nothing() {
         let options = HttpOptions { limit_concurrency: Some(1), ..HttpOptions::default() };
         let limits = Limits::new(&options);
         assert_eq!(limits.take_request(), Taken::Held);

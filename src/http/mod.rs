@@ -31,6 +31,7 @@ mod limits;
 mod outgoing;
 mod problem;
 mod reckoning;
+mod refusals;
 mod request_body;
 mod spare;
 mod stream;

@@ -153,7 +153,9 @@ fn examine(transport: &Transport, limits: &Ticks) -> Verdict {
         Phase::Idle if age > limits.hibernate => Verdict::Give(Order::Hibernate),
         Phase::Idle => Verdict::LookAgain(wait(limits.hibernate.min(limits.keep_alive))),
         Phase::Handling | Phase::Responding
-            if !transport.is_read_waiting() && transport.is_read_closed() =>
+            if !transport.is_read_waiting()
+                && transport.is_read_closed()
+                && !info.ignores_end() =>
         {
             Verdict::Give(Order::Close)
         }

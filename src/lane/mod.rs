@@ -168,6 +168,10 @@ impl Lane {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn home(&self) -> MutexGuard<'_, Option<Arc<LaneBound<Rc<Home>>>>> {
+        self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What belongs to the calling thread; made here if another thread ran the loop before.
     fn local_here(&self) -> PyResult<Arc<LaneBound<Local>>> {
         if let Some(local) = &*self.local()
@@ -186,15 +190,17 @@ impl Lane {
     /// # Errors
     /// `RuntimeError` when something is left there that cannot move.
     fn home_here(&self, py: Python<'_>) -> PyResult<Rc<Home>> {
-        let mut slot = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(former) = slot.as_ref() {
-            if let Some(home) = former.get() {
+        let former = self.home().clone();
+        if let Some(former) = &former {
+            // One that is closed was of a thread that ended and whose identity this one has.
+            if let Some(home) = former.get().filter(|home| !home.is_closed()) {
                 return Ok(home.clone());
             }
-            self.mailbox.refuse_to_move(py)?;
+            self.mailbox.move_here(py)?;
         }
         let home = Home::new(self.mailbox.clone());
-        *slot = Some(Arc::new(LaneBound::new(home.clone())));
+        let kept = self.home().replace(Arc::new(LaneBound::new(home.clone())));
+        drop(kept);
         Ok(home)
     }
 
@@ -306,7 +312,7 @@ impl Lane {
     /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
         self.close_runtime()?;
-        let home = self.home.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let home = self.home().take();
         match home.as_ref().and_then(|home| home.get()) {
             Some(home) => home.close(),
             None => self.mailbox.shut(),

@@ -107,7 +107,9 @@ impl AsyncioThread {
         }
         let [(links, next, 0), (last, _, 0)] = changed[..] else { return Ok(None) };
         let tasks = next.wrapping_sub(state(py).addr());
-        if last != links + 1 || tasks > FARTHEST || tasks < 2 * WORD || !tasks.is_multiple_of(WORD)
+        if last != links + 1
+            || !(2 * WORD..=FARTHEST).contains(&tasks)
+            || !tasks.is_multiple_of(WORD)
         {
             return Ok(None);
         }

@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::bridge::into_awaitable;
-use crate::dispatch::{AppFace, Counted, DispatchService, Dispatcher, RouteTable};
+use crate::dispatch::{AppFace, Counted, DispatchService, Dispatcher, NoRoute, RouteTable};
 use crate::http::{Accepted, HttpLane, StopHandle, StopSignal, accept_loop, stop_signal};
 use crate::lane::{Lane, LaneCore};
 use crate::python::lane_bound::LaneBound;
@@ -91,7 +91,7 @@ impl LaneServer {
 impl LaneServer {
     /// Compiles the lane's copy of the routes; to be called on the lane while its loop runs.
     #[new]
-    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, invalid, disconnect, submit))]
+    #[pyo3(signature = (lane, table, config, *, app, face, find_handler, pump, report, http_exception, no_route, invalid, disconnect, submit))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         py: Python<'_>,
@@ -104,6 +104,7 @@ impl LaneServer {
         pump: Py<PyAny>,
         report: Py<PyAny>,
         http_exception: Py<PyAny>,
+        no_route: Option<Py<PyAny>>,
         invalid: Option<Py<PyAny>>,
         disconnect: Py<PyAny>,
         submit: Py<PyAny>,
@@ -117,6 +118,7 @@ impl LaneServer {
             pump,
             report,
             http_exception,
+            no_route: no_route.map(|make| NoRoute::new(py, make)),
             invalid,
             disconnect,
             submit,

@@ -73,6 +73,11 @@ impl HttpConfig {
     fn offload(&self) -> (u64, u64) {
         self.offload.read()
     }
+
+    /// Connections and requests that the limits have refused.
+    fn refused(&self) -> (u64, u64) {
+        self.limits.refused()
+    }
 }
 
 /// The listening socket behind a descriptor that Python detached.

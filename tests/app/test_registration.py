@@ -264,9 +264,9 @@ def test_a_bad_prefix_is_refused(prefix: str) -> None:
         assert str(caught.value) == reason
 
 
-@pytest.mark.parametrize("kind", [None, 404, "ValueError", object, ValueError("x")])
-def test_only_an_exception_class_can_have_a_handler(kind: Any) -> None:
-    with pytest.raises(RegistrationError, match="is not an exception class"):
+@pytest.mark.parametrize("kind", [None, "404", "ValueError", object, ValueError("x")])
+def test_only_an_exception_class_or_a_status_can_have_a_handler(kind: Any) -> None:
+    with pytest.raises(RegistrationError, match="is neither an exception class nor a status"):
         App().exception_handler(kind)
 
 

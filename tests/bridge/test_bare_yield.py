@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import itertools
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -164,7 +165,7 @@ async def in_debug_mode_meanwhile() -> object:
 async def a_timeout_over_a_spin() -> object:
     try:
         async with asyncio.timeout(0.01):
-            while True:
+            for _ in itertools.count():
                 await give_way()
     except TimeoutError:
         return "in time"
@@ -218,7 +219,7 @@ def test_a_spin_does_not_keep_others_waiting_and_ends_with_its_client(
     @app.get("/spin")
     async def spin() -> None:
         try:
-            while True:
+            for _ in itertools.count():
                 await asyncio.sleep(0)
         finally:
             ended.set()

@@ -197,7 +197,7 @@ def test_the_loop_stops(
 
 
 def test_a_loop_that_is_closed_lets_go_of_what_it_suspended(
-    probe: ModuleType, run: Run, factory: Callable[[], asyncio.AbstractEventLoop]
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     loop = factory()
     reports: list[str] = []
@@ -215,14 +215,9 @@ def test_a_loop_that_is_closed_lets_go_of_what_it_suspended(
     thread.start()
     thread.join()
     del task
-    run(meet(probe))  # nobody tells the bridge that a loop that is not a lane was closed
     gc.collect()
     assert reports == ["Task was destroyed but it is pending!"]
     assert probe.alive() == 0
-
-
-async def meet(probe: ModuleType) -> None:
-    probe.current_loop()
 
 
 # -- outcomes -------------------------------------------------------------------------------------

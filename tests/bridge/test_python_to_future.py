@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import sys
 import threading
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
@@ -14,7 +16,14 @@ from typing import Any
 
 import pytest
 
+import treadle
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class Task(asyncio.Task[Any]):
+    """What a tool puts in the place of asyncio's."""
+
 
 MOMENTS = ["first step", "suspended", "completing", "after"]
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -252,6 +261,59 @@ def test_what_cannot_be_awaited(probe: ModuleType, run: Run, thing: Any) -> None
     run(main())
 
 
+@pytest.mark.parametrize("thing", [None, 3])
+def test_what_cannot_be_awaited_from_another_thread(
+    probe: ModuleType, run: Run, thing: Any
+) -> None:
+    async def main() -> None:
+        here = probe.current_loop()
+        with pytest.raises(TypeError, match=r"An asyncio\.Future, a coroutine or an awaitable"):
+            await asyncio.to_thread(here.spawn(lambda: thing).wait)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(here.spawn(lambda: 1 // 0).wait)
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("task", [asyncio.Task, Task])
+def test_what_ends_programs_in_the_first_step_goes_to_who_waits(
+    probe: ModuleType,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    task: type[asyncio.Task[Any]],
+    kind: type[BaseException],
+) -> None:
+    """With asyncio's own Task, and with one that was put in its place."""
+    monkeypatch.setattr(asyncio, "Task", task)
+    reports: list[dict[str, Any]] = []
+
+    async def ends() -> None:
+        raise kind("on purpose")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        here = probe.current_loop()
+        with pytest.raises(kind, match="on purpose"):
+            await probe.call(ends())
+        remote = here.spawn(ends)
+        outcome = await asyncio.to_thread(caught, remote.wait)
+        assert (type(outcome), outcome.args) == (kind, ("on purpose",))
+        del outcome
+        gc.collect()
+
+    def caught(call: Callable[[], Any]) -> BaseException:
+        # A thread of an executor would hand these on to the loop.
+        try:
+            call()
+        except BaseException as error:
+            return error
+        raise AssertionError
+
+    run(main())
+    assert not reports
+
+
 def test_a_coroutine_twice(probe: ModuleType, run: Run) -> None:
     async def main() -> None:
         coroutine = asyncio.sleep(0, "slept")
@@ -355,7 +417,7 @@ def test_another_thread_drops(probe: ModuleType, run: Run, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["before start", "suspended", "closed"])
 def test_a_loop_that_closes_tells_the_other_thread(
-    probe: ModuleType, run: Run, factory: Callable[[], asyncio.AbstractEventLoop], moment: str
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop], moment: str
 ) -> None:
     loop = factory()
     loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
@@ -378,14 +440,148 @@ def test_a_loop_that_closes_tells_the_other_thread(
             loop.run_until_complete(asyncio.sleep(0.01))
             assert started.is_set()
         loop.close()
-        run(meet(probe))  # nobody tells the bridge that a loop that is not a lane was closed
         error = outcome.exception(10)
     assert type(error) is RuntimeError
     assert "was closed" in str(error)
 
 
-async def meet(probe: ModuleType) -> None:
-    probe.current_loop()
+@pytest.mark.parametrize("left", ["closed", "open"])
+def test_a_thread_that_ends_tells_the_other_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop], left: str
+) -> None:
+    """Also of what is suspended on a Rust future, which knows its home as its home knows it."""
+    loop = factory()
+    loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
+    before = probe.alive()
+
+    gates = []
+    suspended = asyncio.Event()
+
+    async def forever() -> None:
+        awaitable, gate = probe.gated()
+        gates.append(gate)
+        asyncio.get_running_loop().call_soon(suspended.set)
+        await awaitable
+
+    async def start() -> Any:
+        remote = probe.current_loop().spawn(forever)
+        await suspended.wait()
+        return remote
+
+    def thread() -> Any:
+        remote = loop.run_until_complete(start())
+        if left == "closed":
+            loop.close()
+            assert probe.alive() == before
+        return remote
+
+    with ThreadPoolExecutor(1) as pool:
+        remote = pool.submit(thread).result(10)
+    with ThreadPoolExecutor(1) as pool:
+        error = pool.submit(remote.wait).exception(10)
+    if left == "open":
+        assert "lost the thread it ran on" in str(error)
+    else:
+        assert "was closed" in str(error)
+    assert type(error) is RuntimeError
+    assert probe.alive() == before
+    assert not gates[0].open(1)
+    loop.close()
+
+
+def test_a_loop_that_is_closed_elsewhere_tells_the_other_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """With the thread that it ran on alive."""
+    loop = factory()
+    loop.set_exception_handler(lambda *_: None)  # asyncio says that a pending Task was destroyed
+
+    async def start() -> Any:
+        return probe.current_loop().spawn(forever)
+
+    async def forever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with ThreadPoolExecutor(1) as home, ThreadPoolExecutor(1) as pool:
+        remote = home.submit(loop.run_until_complete, start()).result(10)
+        home.submit(loop.run_until_complete, turns(3)).result(10)
+        outcome = pool.submit(remote.wait)
+        loop.close()
+        # The bridge's reader is of that thread: without the GIL it goes when that comes to it.
+        home.submit(turns).result(10).close()
+        error = outcome.exception(10)
+    assert type(error) is RuntimeError
+    assert "was closed" in str(error)
+
+
+def test_a_lane_that_moves_tells_the_other_thread(probe: ModuleType) -> None:
+    """What listens to its Tasks stayed behind. Any other loop tells when it is closed."""
+    is_lane = sys.modules["treadle._treadle"] is probe._treadle
+    loop = treadle.new_event_loop()
+    ended: list[str] = []
+
+    async def start() -> Any:
+        go_on = asyncio.Event()
+        return probe.current_loop().spawn(lambda: wait(go_on)), go_on
+
+    async def wait(go_on: asyncio.Event) -> None:
+        await go_on.wait()
+        ended.append("ended")
+
+    async def end(go_on: asyncio.Event) -> None:
+        go_on.set()
+        await turns(3)
+
+    with ThreadPoolExecutor(1) as home, ThreadPoolExecutor(1) as pool:
+        remote, go_on = home.submit(loop.run_until_complete, start()).result(10)
+        home.submit(loop.run_until_complete, turns(3)).result(10)
+        outcome = pool.submit(remote.wait)
+        loop.run_until_complete(end(go_on))
+        assert ended == ["ended"]
+        if not is_lane:
+            loop.close()
+            home.submit(turns).result(10).close()
+        error = outcome.exception(10)
+    loop.close()
+    assert type(error) is RuntimeError
+    assert ("runs on another thread now" if is_lane else "was closed") in str(error)
+
+
+def test_a_loop_that_lost_the_reader_of_the_bridge_is_not_taken_for_closed(
+    probe: ModuleType,
+) -> None:
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+
+        async def main() -> None:
+            here = probe.current_loop()
+            loop = asyncio.get_running_loop()
+            known = dict(loop._selector.get_map())  # type: ignore[attr-defined]
+            found = [fd for fd, key in known.items() if "CloseNotice" in repr(key.data)]
+            assert len(found) == 1
+            assert loop.remove_reader(found[0])
+            del known
+            assert await asyncio.to_thread(here.spawn(turns).wait) is None
+            assert probe.current_loop() is not None
+
+        runner.run(main())
+
+
+def test_a_loop_that_is_forgotten_goes_with_its_thread(
+    probe: ModuleType, factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    def thread() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = factory()
+        loop.run_until_complete(meet())
+        loop.close()
+        return weakref.ref(loop)
+
+    async def meet() -> None:
+        probe.current_loop()
+
+    with ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(thread).result(10)
+        gc.collect()
+        assert loop() is None  # at once: the thread lives
 
 
 # -- asynchronous iterators -----------------------------------------------------------------------

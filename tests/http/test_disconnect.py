@@ -183,6 +183,80 @@ def test_a_route_may_go_on_without_its_client(live: LiveServer, raw: Any, hold: 
     assert hold.outcome() == "finished"
 
 
+BEHIND = {
+    "alone": b"",
+    "with a request behind it": request("GET", "/"),
+    "with half a request behind it": b"GET / HTT",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+def test_a_client_that_sent_its_end_is_answered_by_a_handler_that_goes_on(
+    live: LiveServer, raw: Any, hold: Hold, behind: bytes, at_once: bool
+) -> None:
+    connection = raw(live)
+    connection.send(request("GET", "/kept") + behind)
+    if at_once:
+        connection.finish()
+    hold.wait_arrival()
+    if not at_once:
+        connection.finish()
+    # The lane looks for such ends in turn: that of a later client was seen after this one's.
+    other = raw(live)
+    other.send(request("GET", "/held") + behind)
+    hold.wait_arrival()
+    other.finish()
+    assert hold.outcome() == "CancelledError"
+    assert other.is_closed()
+    hold.release()
+    assert connection.response().body == b"kept"
+    if behind == BEHIND["with a request behind it"]:
+        assert connection.response().body == b"hello"
+    assert connection.is_closed()
+
+
+def test_a_client_that_sent_its_end_gets_the_stream_of_a_handler_that_goes_on(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    app = App()
+
+    @app.get("/", cancel_on_disconnect=False)
+    async def root() -> StreamingResponse:
+        async def chunks() -> Any:
+            yield b"one"
+            await hold()
+            yield b"two"
+
+        return StreamingResponse(chunks())
+
+    connection = raw(serve(app))
+    connection.send(request("GET"))
+    hold.wait_arrival()
+    connection.finish()
+    connection.until(b"one")
+    hold.release()
+    assert connection.rest().endswith(b"two\r\n0\r\n\r\n")
+
+
+def test_a_client_that_sent_half_a_body_and_its_end_has_left(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    app = App()
+
+    @app.post("/", cancel_on_disconnect=False)
+    async def root() -> None:
+        await hold()
+
+    connection = raw(serve(app))
+    connection.send(request("POST", "/", "Content-Length: 10") + b"half")
+    hold.wait_arrival()
+    connection.finish()
+    assert connection.is_closed()
+    hold.release()
+    assert hold.outcome() == "finished"
+
+
 def test_a_handler_that_went_on_without_its_client_holds_nothing_up(
     serve: Any, raw: Any, hold: Hold
 ) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Iterator
+from queue import Queue
 from typing import Any
 
 import msgspec
 import pytest
-from support.hold import DEADLINE, Hold
+from support.hold import DEADLINE, Hold, take
 from support.messages import assert_problem, assert_serves, chunked, only_response, parsed, request
 
 from treadle import FREE_THREADED, App, HTTPException, Request, StreamingResponse
+from treadle.telemetry import RefusedStats
 from treadle.testing import LiveServer
 
 LANES = [1, 2] if FREE_THREADED else [1]
@@ -357,3 +361,49 @@ def test_a_route_may_take_longer_than_others(serve: Any, raw: Any, hold: Hold) -
         assert hold.outcome() == "CancelledError"
     hold.release()
     assert patient.response().body == b"patient"
+
+
+# -- what the log says of it -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings() -> Iterator[Queue[str]]:
+    """What `treadle` warns of, as it comes."""
+    lines: Queue[str] = Queue()
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.put(record.getMessage())
+
+    handler = Lines(logging.WARNING)
+    logging.getLogger("treadle").addHandler(handler)
+    yield lines
+    logging.getLogger("treadle").removeHandler(handler)
+
+
+@pytest.mark.parametrize("kind", ["request", "connection"])
+def test_refusals_are_logged_the_first_at_once_and_more_of_them_once_a_second(
+    serve: Any, raw: Any, hold: Hold, warnings: Queue[str], kind: str
+) -> None:
+    limits = {"limit_concurrency": 1} if kind == "request" else {"limit_connections": 1}
+    app = holding(hold)
+    live = serve(app, **limits)
+    busy = raw(live)
+    busy.send(request("GET", "/held"))
+    hold.wait_arrival()
+    started = time.monotonic()
+    for _ in range(30):
+        with raw(live) as refused:
+            response = refused.get() if kind == "request" else refused.response()
+            assert response.status == 503
+    reason = f"refused: --{next(iter(limits)).replace('_', '-')} 1 is reached"
+    assert take(warnings) == f"1 {kind} {reason}"
+    told, lines = 1, 1
+    while told < 30:
+        count, rest = take(warnings).split(" ", 1)
+        assert rest in (f"{kind} {reason}", f"{kind}s {reason}")
+        told += int(count)
+        lines += 1
+    assert told == 30
+    assert app.stats().refused == RefusedStats(**{f"{kind}s": 30})
+    assert lines <= 2 + (time.monotonic() - started)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from support.figures import distribution, lane, route, stats, unmatched
 
 from treadle.monitor.prometheus import BOUNDS, exposition
-from treadle.telemetry import OffloadStats, Stats
+from treadle.telemetry import OffloadStats, RefusedStats, Stats
 
 
 def families(told: Stats) -> dict[str, Metric]:
@@ -105,13 +105,20 @@ def test_lanes_are_told_in_seconds_and_bytes() -> None:
 
 def test_the_process_has_the_standard_names() -> None:
     told = stats(
-        cpu=2.5, rss=4096, time=1000.6, uptime=0.5, offload=OffloadStats(threads=2, limit=9)
+        cpu=2.5,
+        rss=4096,
+        time=1000.6,
+        uptime=0.5,
+        offload=OffloadStats(threads=2, limit=9),
+        refused=RefusedStats(connections=3, requests=4),
     )
     assert value(told, "process_cpu_seconds_total") == 2.5
     assert value(told, "process_resident_memory_bytes") == 4096
     assert value(told, "process_start_time_seconds") == 1000.0
     assert value(told, "treadle_offload_threads") == 2
     assert value(told, "treadle_offload_threads_limit") == 9
+    assert value(told, "treadle_refused_total", what="connection") == 3
+    assert value(told, "treadle_refused_total", what="request") == 4
     labels = {"version": "0.1.0", "python": "CPython 3.14.7", "gil": "off"}
     assert value(told, "treadle_info", **labels) == 1
 

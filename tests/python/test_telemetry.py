@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from support.figures import distribution, lane, route, stats, unmatched
 
-from treadle.telemetry import Distribution, OffloadStats, Stats, merge
+from treadle.telemetry import Distribution, OffloadStats, RefusedStats, Stats, merge
 
 
 def test_what_is_encoded_is_decoded_again() -> None:
@@ -52,11 +52,13 @@ def test_processes_are_added_up_under_the_name_of_the_first() -> None:
     total = merge(
         stats(1, uptime=5.0, offload=OffloadStats(threads=1, busy=1)),
         stats(2, uptime=9.0, gil=True, offload=OffloadStats(threads=2)),
-        stats(3),
+        stats(3, refused=RefusedStats(connections=1, requests=2)),
+        stats(4, refused=RefusedStats(requests=3)),
     )
     assert (total.pid, total.uptime, total.gil) == (1, 60.0, True)
-    assert (total.cpu, total.rss) == (4.5, 30_000_000)
+    assert (total.cpu, total.rss) == (6.0, 40_000_000)
     assert total.offload == OffloadStats(threads=3, busy=1)
+    assert total.refused == RefusedStats(connections=1, requests=5)
 
 
 def test_one_alone_is_what_it_was() -> None:

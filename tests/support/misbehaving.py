@@ -77,3 +77,10 @@ def requests(connection: socket.socket) -> int:
 def reset(connection: socket.socket) -> None:
     """Has the closing of the connection be a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def stall(connection: socket.socket) -> None:
+    """Begins an answer, and leaves it at that until the client gives up."""
+    requests(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nand")
+    requests(connection)  # none comes

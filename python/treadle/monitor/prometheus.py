@@ -116,6 +116,12 @@ def _process(stats: Stats) -> Iterator[Metric]:
         ("queued", offload.queued, "Offloaded handlers that wait for a thread."),
     ):
         yield GaugeMetricFamily(f"treadle_offload_{name}", text, value)
+    refused = CounterMetricFamily(
+        "treadle_refused", "Answered with 503 because a limit was reached.", labels=["what"]
+    )
+    refused.add_metric(["connection"], stats.refused.connections)
+    refused.add_metric(["request"], stats.refused.requests)
+    yield refused
 
 
 def _lanes(lanes: Iterable[LaneStats]) -> Iterator[Metric]:
