@@ -36,11 +36,6 @@ pub(super) struct BareYield {
 pub struct Resumption(LaneBound<Rc<BareYield>>);
 
 impl Resumption {
-    /// The address of the context it runs in.
-    pub fn context(&self) -> usize {
-        self.0.get().map_or(0, |yielded| yielded.context())
-    }
-
     /// Takes the next step. What gave way on another thread stays where it is.
     ///
     /// # Errors
@@ -105,12 +100,19 @@ impl BareYield {
     }
 
     fn resume(self: &Rc<Self>, py: Python<'_>) -> PyResult<()> {
+        let completion = self.completion.borrow().clone();
+        completion.map_or(Ok(()), |completion| {
+            completion.steps();
+            let outcome = self.step(py, &completion);
+            completion.stepped();
+            outcome
+        })
+    }
+
+    fn step(self: &Rc<Self>, py: Python<'_>, completion: &Rc<dyn Completion>) -> PyResult<()> {
         let (tasks, context) = (&self.tasks, self.context.bind(py));
         let slot = self.worker.borrow();
-        let completion = self.completion.borrow().clone();
-        let (Some(layout), Some(worker), Some(completion)) =
-            (tasks.known_layout(), slot.as_ref(), completion)
-        else {
+        let (Some(layout), Some(worker)) = (tasks.known_layout(), slot.as_ref()) else {
             return Ok(());
         };
         if !layout.may_be_stepped(py, &worker.task) {
@@ -120,7 +122,7 @@ impl BareYield {
         let coroutine = layout.coroutine(py, &worker.task);
         let current = tasks.enter(py, worker)?;
         let place = (context, false, &current);
-        match tasks.step(layout, worker, coroutine, place, &*completion)? {
+        match tasks.step(layout, worker, coroutine, place, &**completion)? {
             Stepped::Ended(outcome) => {
                 drop(slot);
                 self.completion.take();
@@ -145,9 +147,10 @@ impl BareYield {
         &self,
         py: Python<'_>,
         worker: &Worker,
-        completion: Rc<dyn Completion>,
+        completion: &Rc<dyn Completion>,
     ) -> PyResult<()> {
         self.completion.take();
-        self.tasks.listen_to(py, worker, completion)
+        completion.left_to_task(self.context());
+        self.tasks.listen_to(py, worker, completion.clone())
     }
 }

@@ -21,6 +21,17 @@ pub trait Completion {
     /// Takes the outcome and says what follows it.
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next;
 
+    /// The lane takes a further step of the coroutine, which gave way; [`Completion::stepped`] follows.
+    fn steps(&self) {}
+
+    /// That step is over.
+    fn stepped(&self) {}
+
+    /// The coroutine's Task takes all further steps itself; its context is at that address.
+    fn left_to_task(&self, context: usize) {
+        let _ = context;
+    }
+
     /// What followed runs in this Task now: whoever wants to cancel has to cancel that.
     fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
         let _ = (py, waiting);
@@ -30,6 +41,18 @@ pub trait Completion {
 impl Completion for Rc<dyn Completion> {
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
         self.as_ref().complete(py, outcome)
+    }
+
+    fn steps(&self) {
+        self.as_ref().steps();
+    }
+
+    fn stepped(&self) {
+        self.as_ref().stepped();
+    }
+
+    fn left_to_task(&self, context: usize) {
+        self.as_ref().left_to_task(context);
     }
 
     fn goes_on(&self, py: Python<'_>, waiting: Waiting) {

@@ -96,6 +96,12 @@ impl Waiting {
         }
     }
 
+    /// Whether the lane takes the next step; it says so when it does no more
+    /// ([`Completion::left_to_task`]).
+    pub fn is_in_lane(&self) -> bool {
+        matches!(self.0, Suspended::InLane(_))
+    }
+
     /// The Task, for whoever keeps it; `None` when it has ended.
     pub fn into_task(self, py: Python<'_>) -> Option<Py<PyAny>> {
         match self.0 {

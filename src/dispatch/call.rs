@@ -50,7 +50,8 @@ pub(super) struct Call {
     /// The exception whose handler the Task runs now.
     rescued: RefCell<Option<PyErr>>,
     in_hand: Option<InHand>,
-    /// The address of the Task's context, once it suspended.
+    suspended: Cell<bool>,
+    /// The address of the Task's context, once it takes steps itself.
     context: Cell<Option<usize>>,
 }
 
@@ -79,6 +80,7 @@ impl Call {
             ended: Cell::new(false),
             rescued: RefCell::new(None),
             in_hand,
+            suspended: Cell::new(false),
             context: Cell::new(None),
         }
     }
@@ -169,7 +171,7 @@ fn declared(head: &http::Response<()>) -> Option<u64> {
 
 impl Completion for Call {
     fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
-        let is_first_step = self.context.get().is_none();
+        let is_first_step = !self.suspended.get();
         if !is_first_step {
             self.dispatcher.stamps.resume(&self.in_hand);
         }
@@ -181,6 +183,19 @@ impl Completion for Call {
             self.dispatcher.stamps.forget();
         }
         next
+    }
+
+    fn steps(&self) {
+        self.dispatcher.stamps.steps(&self.in_hand);
+    }
+
+    fn stepped(&self) {
+        self.dispatcher.stamps.stepped(&self.in_hand, self.ended.get());
+    }
+
+    fn left_to_task(&self, context: usize) {
+        self.context.set(Some(context));
+        self.dispatcher.stamps.follow(&self.in_hand, context);
     }
 
     fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
@@ -320,8 +335,11 @@ impl Call {
 
     /// The answer of a Task that suspended.
     pub(super) fn wait(self: Rc<Self>, waiting: Waiting) -> Answer {
-        self.context.set(Some(waiting.context()));
-        self.dispatcher.stamps.suspended(waiting.context());
+        self.suspended.set(true);
+        self.dispatcher.stamps.suspended();
+        if !waiting.is_in_lane() {
+            self.left_to_task(waiting.context());
+        }
         match self.response.take() {
             Some(response) => {
                 self.tie(waiting);

@@ -116,10 +116,15 @@ impl Stamps {
         self.with(|timing, meter| timing.offloaded(meter.clock.now(), waited, ran));
     }
 
-    /// Its handler's Task, whose context is at that address, suspended.
-    pub(super) fn suspended(&self, context: usize) {
-        if let Some(timing) = self.in_hand.borrow().as_ref().and_then(InHand::timing) {
-            timing.ran(self.meter.clock.now());
+    /// Its handler suspended.
+    pub(super) fn suspended(&self) {
+        self.with(|timing, meter| timing.ran(meter.clock.now()));
+    }
+
+    /// From now on the handler's Task, whose context is at that address, takes steps that nobody
+    /// tells of.
+    pub(super) fn follow(&self, request: &Option<InHand>, context: usize) {
+        if let Some(timing) = request.as_ref().and_then(InHand::timing) {
             self.steps.suspend(context, timing, &self.meter);
         }
     }
@@ -127,6 +132,24 @@ impl Stamps {
     /// The Task with that context has ended.
     pub(super) fn ended(&self, context: usize) {
         self.steps.forget(context);
+    }
+
+    /// A further step of a handler that the lane takes.
+    pub(super) fn steps(&self, request: &Option<InHand>) {
+        if let Some(timing) = request.as_ref().and_then(InHand::timing) {
+            timing.resumed(self.meter.clock.now());
+            self.meter.attends(timing.route(), timing.id());
+        }
+    }
+
+    /// Such a step is over; the handler's last or not.
+    pub(super) fn stepped(&self, request: &Option<InHand>, last: bool) {
+        self.meter.attends_nothing();
+        if let Some(timing) = request.as_ref().and_then(InHand::timing)
+            && !last
+        {
+            timing.ran(self.meter.clock.now());
+        }
     }
 
     /// One of the lane's handlers was cancelled.
