@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from support.eager import outcome_of_eager_task
 from support.types import Connect, Serve
 
 from treadle import App
@@ -199,13 +200,7 @@ def client() -> Iterator[TestClient]:
 def test_who_gives_way_sees_what_it_would_see_in_a_task_of_asyncio(
     client: TestClient, name: str
 ) -> None:
-    async def reference() -> Any:
-        loop = asyncio.get_running_loop()
-        task = asyncio.Task(run_scenario(name), loop=loop, eager_start=True)
-        await asyncio.wait([task])
-        return task.result()
-
-    expected = asyncio.run(reference())
+    expected = outcome_of_eager_task(lambda: run_scenario(name))
     for _ in range(3):
         assert client.get(f"/{name}").json() == expected
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from support.cli import RunCli
+from support.eager import outcome_of_eager_task
 from support.gate import SOURCE, Gate
 from support.hold import Hold
 from support.types import Connect, Serve
@@ -303,13 +304,7 @@ def client() -> Iterator[TestClient]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_task_does_what_an_eager_task_of_asyncio_does(client: TestClient, name: str) -> None:
-    async def reference() -> Any:
-        loop = asyncio.get_running_loop()
-        task = asyncio.Task(run_scenario(name), loop=loop, eager_start=True)
-        await asyncio.wait([task])
-        return task.result()
-
-    expected = asyncio.run(reference())
+    expected = outcome_of_eager_task(lambda: run_scenario(name))
     for _ in range(3):
         assert client.get(f"/{name}").json() == expected
 
