@@ -17,6 +17,7 @@ use pyo3::types::PyTuple;
 
 use super::loop_core::LoopCore;
 use super::ready::Ready;
+use super::settling;
 use super::turn::ends_loop;
 use crate::python::call::{call_no_args, call_one};
 use crate::python::context;
@@ -52,6 +53,10 @@ impl Call {
         match self.args {
             Args::None => {}
             Args::One(one) => drop(one.into_bound(py)),
+            Args::Two(first, second) => {
+                drop(first.into_bound(py));
+                drop(second.into_bound(py));
+            }
             Args::Many(many) => drop(many.into_bound(py)),
         }
     }
@@ -61,6 +66,7 @@ impl Call {
 pub(super) enum Args {
     None,
     One(Py<PyAny>),
+    Two(Py<PyAny>, Py<PyAny>),
     Many(Py<PyTuple>),
 }
 
@@ -69,6 +75,9 @@ impl Args {
         Ok(match args {
             [] => Self::None,
             [one] => Self::One(Bound::clone(one).unbind()),
+            [first, second] => {
+                Self::Two(Bound::clone(first).unbind(), Bound::clone(second).unbind())
+            }
             many => Self::Many(PyTuple::new(py, many)?.unbind()),
         })
     }
@@ -77,6 +86,7 @@ impl Args {
         match self {
             Self::None => Self::None,
             Self::One(one) => Self::One(one.clone_ref(py)),
+            Self::Two(first, second) => Self::Two(first.clone_ref(py), second.clone_ref(py)),
             Self::Many(many) => Self::Many(many.clone_ref(py)),
         }
     }
@@ -85,6 +95,7 @@ impl Args {
         match self {
             Self::None => Ok(PyTuple::empty(py)),
             Self::One(one) => PyTuple::new(py, [one]),
+            Self::Two(first, second) => PyTuple::new(py, [first, second]),
             Self::Many(many) => Ok(many.bind(py).clone()),
         }
     }
@@ -93,6 +104,10 @@ impl Args {
         match self {
             Self::None => Ok(()),
             Self::One(one) => visit.call(one),
+            Self::Two(first, second) => {
+                visit.call(first)?;
+                visit.call(second)
+            }
             Self::Many(many) => visit.call(many),
         }
     }
@@ -173,10 +188,10 @@ impl Handle {
     }
 
     /// Takes the callback away; whether it was there.
-    pub(super) fn take(&self) -> bool {
+    pub(super) fn take(&self, py: Python<'_>) -> bool {
         let taken = self.lock().call.take();
         // Dropped after the lock: a destructor may run Python code that cancels again.
-        taken.is_some()
+        taken.map(|call| call.release(py)).is_some()
     }
 
     /// Runs the callback of a handle that came out of the queue, and reports what it raises.
@@ -233,8 +248,8 @@ impl Handle {
 #[pymethods]
 impl Handle {
     /// Takes the callback out of its turn; without effect once it ran.
-    fn cancel(&self) {
-        self.take();
+    fn cancel(&self, py: Python<'_>) {
+        self.take(py);
     }
 
     /// Whether `cancel` was called.
@@ -316,7 +331,8 @@ impl Handle {
     }
 
     fn __clear__(&self) {
-        self.take();
+        let call = self.lock().call.take();
+        drop(call);
     }
 }
 
@@ -351,6 +367,7 @@ fn call_in(context: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>, args: &Args)
     context::run(context, || match args {
         Args::None => call_no_args(callback),
         Args::One(one) => call_one(callback, one.bind(py)),
+        Args::Two(first, second) => settling::call(callback, first.bind(py), second.bind(py)),
         Args::Many(many) => callback.call1(many.bind(py)),
     })
     .map(drop)

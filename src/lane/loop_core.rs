@@ -28,7 +28,6 @@ use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
-use crate::python::call::call_no_args;
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
 use crate::python::socket::os_error;
@@ -92,7 +91,7 @@ impl LoopCore {
     }
 
     /// Whether the loop runs on the calling thread: it is what `get_running_loop` gives there.
-    fn runs_here(&self) -> bool {
+    pub(super) fn runs_here(&self) -> bool {
         self.thread.load(Ordering::Relaxed) == this_thread()
     }
 
@@ -118,7 +117,7 @@ impl LoopCore {
         let handle = Py::new(py, handle)?;
         let before = core.descriptors.add(fd, direction, handle.clone_ref(py));
         if let Some(before) = before.map_err(|error| os_error(py, error))? {
-            before.get().take();
+            before.get().take(py);
         }
         Ok(handle)
     }
@@ -136,7 +135,7 @@ impl LoopCore {
             .remove(number_of(descriptor)?, direction)
             .map_err(|error| os_error(descriptor.py(), error))?;
         Ok(before.is_some_and(|before| {
-            before.get().take();
+            before.get().take(descriptor.py());
             true
         }))
     }
@@ -199,11 +198,6 @@ impl LoopCore {
         self.ready.clear();
         self.timers.clear();
         self.descriptors.close();
-    }
-
-    /// Whether the loop is in debug mode.
-    fn get_debug(&self) -> bool {
-        self.is_debugging()
     }
 
     /// Whether the loop runs now.
@@ -302,16 +296,6 @@ impl LoopCore {
 
     fn _remove_writer(&self, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
         self.unwatch(fd, Direction::Write)
-    }
-
-    /// A future of this loop.
-    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if slf.get().runs_here() {
-            // Without arguments it takes the running loop.
-            return call_no_args(classes(py)?.0.bind(py));
-        }
-        slf.call_method0(intern!(py, "_create_future_elsewhere"))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

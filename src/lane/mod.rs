@@ -47,6 +47,7 @@ mod loop_core;
 mod ready;
 mod remote_handle;
 mod scheduling;
+mod settling;
 mod timer_handle;
 mod timers;
 mod turn;

@@ -177,6 +177,11 @@ impl Ready {
         self.here(|queue| queue.extend(entries));
     }
 
+    /// Adds a callback from inside the turn, which will take it.
+    pub(super) fn append(&self, entry: Entry) {
+        self.here(|queue| queue.push_back(entry));
+    }
+
     /// Puts back what the turn did not come to.
     pub(super) fn put_back(&self, mut left: VecDeque<Entry>) {
         self.here(|queue| {

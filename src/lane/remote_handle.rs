@@ -74,7 +74,7 @@ impl RemoteHandle {
     /// Takes the callback out of its turn; waits for it where it runs already.
     fn cancel(slf: &Bound<'_, Self>) {
         slf.get().wait(slf.py());
-        slf.as_super().get().take();
+        slf.as_super().get().take(slf.py());
     }
 
     /// Whether `cancel` was called; waits for a callback that runs.

@@ -1,7 +1,8 @@
-//! `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at` and `create_task` of the loop.
+//! `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`, `create_task` and `create_future` of
+//! the loop.
 //!
-//! What CPython's Task calls for every step, so they take their arguments as they come
-//! ([`FastMethod`]). A loop in debug mode, or closed, takes asyncio's own versions, for their checks
+//! What CPython's Task and `asyncio.sleep` call for every step, so they take their arguments as they
+//! come ([`FastMethod`]). A loop in debug mode, or closed, takes asyncio's own versions, for their checks
 //! and words.
 
 use std::ffi::CStr;
@@ -10,19 +11,21 @@ use std::rc::Rc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyTuple};
 
 use super::alarm;
 use super::handle::{Args, Handle};
 use super::loop_core::{LoopCore, classes};
 use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
-use super::timer_handle::TimerHandle;
+use super::timer_handle::{Cancel, TimerHandle};
 use super::timers::Timed;
 use crate::bridge::{ReadyQueue, Resumption, intercept};
-use crate::python::call::call_one;
+use crate::python::call::{call_method, call_no_args, call_one};
 use crate::python::context;
-use crate::python::method::{Arguments, FastMethod, Parsed, add_method};
+use crate::python::method::{
+    Arguments, BareMethod, FastMethod, Parsed, add_bare_method, add_method,
+};
 
 /// Gives the loop's class its methods; once, when the module is made.
 ///
@@ -34,7 +37,10 @@ pub fn add_scheduling(py: Python<'_>) -> PyResult<()> {
     add_method::<CallSoonThreadsafe>(&class)?;
     add_method::<CallLater>(&class)?;
     add_method::<CallAt>(&class)?;
-    add_method::<CreateTask>(&class)
+    add_method::<CreateTask>(&class)?;
+    add_bare_method::<GetDebug>(&class)?;
+    add_bare_method::<CreateFuture>(&class)?;
+    add_bare_method::<Cancel>(&py.get_type::<TimerHandle>())
 }
 
 struct CallSoon;
@@ -42,6 +48,8 @@ struct CallSoonThreadsafe;
 struct CallLater;
 struct CallAt;
 struct CreateTask;
+struct GetDebug;
+struct CreateFuture;
 
 /// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's has
 /// a `call_soon` of its own.
@@ -234,5 +242,30 @@ impl FastMethod for CreateTask {
             }
             _ => arguments.pass_on(slf, intern!(py, "_create_task_checked")),
         }
+    }
+}
+
+impl BareMethod for GetDebug {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"get_debug";
+    const DOC: &'static CStr = c"get_debug($self)\n--\n\nWhether the loop is in debug mode.";
+
+    fn call<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(PyBool::new(slf.py(), slf.get().is_debugging()).to_owned().into_any())
+    }
+}
+
+impl BareMethod for CreateFuture {
+    type Class = LoopCore;
+    const NAME: &'static CStr = c"create_future";
+    const DOC: &'static CStr = c"create_future($self)\n--\n\nA future of this loop.";
+
+    fn call<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf.get().runs_here() {
+            // Without arguments it takes the running loop.
+            return call_no_args(classes(py)?.0.bind(py));
+        }
+        call_method(slf, intern!(py, "_create_future_elsewhere"))
     }
 }

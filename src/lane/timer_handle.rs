@@ -1,5 +1,6 @@
 //! What `call_later` and `call_at` give back.
 
+use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::basic::CompareOp;
@@ -7,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::handle::{Handle, asyncio_class};
+use crate::python::method::BareMethod;
 
 static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -39,21 +41,29 @@ impl TimerHandle {
     }
 }
 
-#[pymethods]
-impl TimerHandle {
-    /// Takes the timer out; without effect once it ran.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let base = slf.as_super().get();
-        if base.take() {
-            let timer = slf.get();
+/// `TimerHandle.cancel`, which `asyncio.sleep` calls at each end.
+pub(super) struct Cancel;
+
+impl BareMethod for Cancel {
+    type Class = TimerHandle;
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr =
+        c"cancel($self)\n--\n\nTakes the timer out; without effect once it ran.";
+
+    fn call<'py>(slf: &Bound<'py, TimerHandle>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, timer, base) = (slf.py(), slf.get(), slf.as_super().get());
+        if base.take(py) {
             timer.cancelled.store(true, Ordering::Relaxed);
             if timer.scheduled.swap(false, Ordering::Relaxed) {
-                base._loop(slf.py())?.get().note_cancelled_timer(slf.py());
+                base._loop(py)?.get().note_cancelled_timer(py);
             }
         }
-        Ok(())
+        Ok(py.None().into_bound(py))
     }
+}
 
+#[pymethods]
+impl TimerHandle {
     /// For `isinstance(handle, asyncio.TimerHandle)`.
     #[getter(__class__)]
     fn class(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {

@@ -176,37 +176,42 @@ impl Timers {
         }
     }
 
-    /// Takes the callbacks of the timers that are due, and tells how late each is, in seconds.
-    pub(super) fn take_due(&self, py: Python<'_>, late: impl Fn(f64)) -> Vec<Entry> {
-        let mut due = Vec::new();
+    /// Hands over the callbacks of the timers that are due, and tells how late each is, in seconds.
+    ///
+    /// `due` is room to be used again: empty before and after.
+    pub(super) fn take_due(
+        &self,
+        py: Python<'_>,
+        due: &mut Vec<Timed>,
+        late: impl Fn(f64),
+        mut hand_over: impl FnMut(Entry),
+    ) {
         {
             let mut heap = self.heap();
             if heap.timers.is_empty() {
-                return Vec::new();
+                return;
             }
             let now = alarm::now();
             while heap.timers.peek().is_some_and(|first| is_due(first.when, now)) {
-                let timer = heap.timers.pop();
-                timer.iter().for_each(|timer| late(now - timer.when));
-                due.extend(timer);
+                if let Some(timer) = heap.timers.pop() {
+                    late(now - timer.when);
+                    due.push(timer.timed);
+                }
             }
         }
-        due.into_iter()
-            .filter_map(|timer| {
-                timer.timed.leave(py);
-                if timer.timed.is_cancelled(py) {
-                    let mut heap = self.heap();
-                    heap.cancelled = heap.cancelled.saturating_sub(1);
-                    return None;
-                }
-                Some(match timer.timed {
-                    Timed::Native(handle) => {
-                        Entry::Native(handle.into_bound(py).into_super().unbind())
-                    }
-                    Timed::Foreign(handle) => Entry::Foreign(handle),
-                })
-            })
-            .collect()
+        for timed in due.drain(..) {
+            timed.leave(py);
+            if timed.is_cancelled(py) {
+                let mut heap = self.heap();
+                heap.cancelled = heap.cancelled.saturating_sub(1);
+                drop(heap);
+                continue;
+            }
+            hand_over(match timed {
+                Timed::Native(handle) => Entry::Native(handle.into_bound(py).into_super().unbind()),
+                Timed::Foreign(handle) => Entry::Foreign(handle),
+            });
+        }
     }
 
     /// How many timers the heap holds, cancelled ones included.

@@ -23,6 +23,7 @@ use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
+use super::timers::Timed;
 use crate::bridge::was_answered;
 use crate::python::fd::{Watched, watch_owned};
 use crate::telemetry::{Clock, Steps};
@@ -45,6 +46,7 @@ pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) ->
         fd_pending: true,
         alarm: Alarm::new()?,
         batch: VecDeque::new(),
+        due: Vec::new(),
         longest_turn: None,
     };
     // A task rather than the root future: Tokio's queue then puts it behind the connections that
@@ -63,6 +65,8 @@ struct LoopDriver {
     alarm: Alarm,
     /// The callbacks of this turn; empty between turns.
     batch: VecDeque<Entry>,
+    /// The timers of this turn, on their way into the queue; empty between turns.
+    due: Vec<Timed>,
     /// [`LONGEST_TURN`] in ticks of the lane's clock, which costs a third of the system's.
     longest_turn: Option<u64>,
 }
@@ -93,10 +97,8 @@ impl LoopDriver {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
             self.core.interrupts.check(py)?;
         }
-        let due = core.timers.take_due(py, |late| meter.timer_ran_late(late));
-        if !due.is_empty() {
-            core.ready.extend(due.into_iter());
-        }
+        let late = |late| meter.timer_ran_late(late);
+        core.timers.take_due(py, &mut self.due, late, |entry| core.ready.append(entry));
         for round in 1_u32.. {
             let went_on = self.core.home.open_mail(py);
             // Callbacks that these add wait for the next round.

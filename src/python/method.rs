@@ -178,22 +178,61 @@ fn is_context(name: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// # Errors
 /// What setting an attribute of a class raises.
 pub fn add_method<M: FastMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add(
+        class,
+        ffi::PyMethodDef {
+            ml_name: M::NAME.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: called::<M> },
+            ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+            ml_doc: M::DOC.as_ptr(),
+        },
+    )
+}
+
+/// A method without arguments.
+pub trait BareMethod {
+    /// As [`FastMethod::Class`].
+    type Class: PyClass;
+    /// The method's name.
+    const NAME: &'static CStr;
+    /// Its text signature, then its documentation.
+    const DOC: &'static CStr;
+
+    /// What it does.
+    ///
+    /// # Errors
+    /// What it raises.
+    fn call<'py>(slf: &Bound<'py, Self::Class>) -> PyResult<Bound<'py, PyAny>>;
+}
+
+/// Gives `class` the method.
+///
+/// # Errors
+/// What setting an attribute of a class raises.
+pub fn add_bare_method<M: BareMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    add(
+        class,
+        ffi::PyMethodDef {
+            ml_name: M::NAME.as_ptr(),
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: called_bare::<M> },
+            ml_flags: ffi::METH_NOARGS,
+            ml_doc: M::DOC.as_ptr(),
+        },
+    )
+}
+
+fn add(class: &Bound<'_, PyType>, definition: ffi::PyMethodDef) -> PyResult<()> {
     let py = class.py();
-    let definition = ffi::PyMethodDef {
-        ml_name: M::NAME.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: called::<M> },
-        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
-        ml_doc: M::DOC.as_ptr(),
-    };
     // The descriptor refers to it for as long as the class is there, which is as long as the process.
     let definition = Box::leak(Box::new(definition));
     // SAFETY: both point to what lives on: the class is held by the caller, and later by itself
-    // through the descriptor. The result is a new reference or null with an exception set.
-    let descriptor = unsafe {
+    // through the descriptor. The name in the definition is a C string that lives as long. The
+    // result is a new reference or null with an exception set.
+    let (name, descriptor) = unsafe {
         let made = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
-        super::error::owned_or_raised(py, made)?
+        (CStr::from_ptr(definition.ml_name), super::error::owned_or_raised(py, made)?)
     };
-    class.setattr(M::NAME, descriptor)
+    class.setattr(name, descriptor)
 }
 
 /// What CPython calls.
@@ -203,35 +242,60 @@ unsafe extern "C" fn called<M: FastMethod>(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
+    guarded(|py| {
+        // SAFETY: the method descriptor has checked `slf`; it and the arguments are held by the
+        // caller until this function returns. `arguments` has `count` positional ones and a
+        // keyword one for each of `names`, a tuple of strings or null; an array without any may
+        // be null. A `Borrowed` is a pointer and nothing else.
+        let (slf, arguments) = unsafe {
+            let names =
+                Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+            let positional = usize::try_from(count).unwrap_or(0);
+            let keywords = names.as_ref().map_or(0, |names| names.len());
+            let all: &[Borrowed<'_, '_, PyAny>] = match positional + keywords {
+                0 => &[],
+                all => slice::from_raw_parts(arguments.cast(), all),
+            };
+            let (positional, keywords) = all.split_at(positional);
+            let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>();
+            (slf, Arguments { positional, keywords, names })
+        };
+        M::call(&slf, arguments)
+    })
+}
+
+/// The same without arguments.
+unsafe extern "C" fn called_bare<M: BareMethod>(
+    slf: *mut ffi::PyObject,
+    _nothing: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guarded(|py| {
+        // SAFETY: the method descriptor has checked `slf`, which the caller holds until this
+        // function returns.
+        let slf = unsafe { Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>() };
+        M::call(&slf)
+    })
+}
+
+/// Runs `body` on a thread that is attached; gives a new reference, or null with an exception set.
+#[inline]
+fn guarded(
+    body: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>,
+) -> *mut ffi::PyObject {
     // The thread is attached; PyO3, which counts for itself, is told so.
     Python::attach(|py| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: the method descriptor has checked `slf`; it and the arguments are held by the
-            // caller until this function returns. `arguments` has `count` positional ones and a
-            // keyword one for each of `names`, a tuple of strings or null; an array without any may
-            // be null. A `Borrowed` is a pointer and nothing else.
-            let (slf, arguments) = unsafe {
-                let names = Borrowed::from_ptr_or_opt(py, names)
-                    .map(|names| names.cast_unchecked::<PyTuple>());
-                let positional = usize::try_from(count).unwrap_or(0);
-                let keywords = names.as_ref().map_or(0, |names| names.len());
-                let all: &[Borrowed<'_, '_, PyAny>] = match positional + keywords {
-                    0 => &[],
-                    all => slice::from_raw_parts(arguments.cast(), all),
-                };
-                let (positional, keywords) = all.split_at(positional);
-                let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>();
-                (slf, Arguments { positional, keywords, names })
-            };
-            M::call(&slf, arguments)
-        }));
-        let raised = match outcome {
-            Ok(Ok(result)) => return result.into_ptr(),
-            Ok(Err(error)) => error,
-            Err(panic) => PanicException::new_err(message(&*panic)),
-        };
-        raised.restore(py);
-        std::ptr::null_mut()
+        // Errors are raised inside: a pointer is all that is carried out.
+        let body = AssertUnwindSafe(|| match body(py) {
+            Ok(result) => result.into_ptr(),
+            Err(error) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+        });
+        catch_unwind(body).unwrap_or_else(|panic| {
+            PanicException::new_err(message(&*panic)).restore(py);
+            std::ptr::null_mut()
+        })
     })
 }
 
