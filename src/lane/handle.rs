@@ -47,6 +47,10 @@ struct Call {
 }
 
 impl Call {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { callback: self.callback.clone_ref(py), args: self.args.clone_ref(py) }
+    }
+
     /// Drops the references on a thread that is attached: `Py` would look that up for each.
     fn release(self, py: Python<'_>) {
         drop(self.callback.into_bound(py));
@@ -164,8 +168,8 @@ impl Handle {
     }
 
     pub(super) fn call(&self, py: Python<'_>) -> Option<(Py<PyAny>, Args)> {
-        let inner = self.lock();
-        inner.call.as_ref().map(|call| (call.callback.clone_ref(py), call.args.clone_ref(py)))
+        let call = self.lock().call.as_ref().map(|call| call.clone_ref(py));
+        call.map(|call| (call.callback, call.args))
     }
 
     fn place<R>(&self, part: impl FnOnce(&Place) -> R) -> PyResult<R> {
@@ -180,11 +184,16 @@ impl Handle {
     /// # Errors
     /// What the callback raises.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let Some((callback, args)) = self.call(py) else {
-            return Ok(());
+        let (call, context) = {
+            let inner = self.lock();
+            let (Some(call), Some(place)) = (&inner.call, &inner.place) else {
+                return Ok(());
+            };
+            (call.clone_ref(py), place.context.clone_ref(py).into_bound(py))
         };
-        let context = self.place(|place| place.context.clone_ref(py))?;
-        call_in(context.bind(py), callback.bind(py), &args)
+        let outcome = call_in(&context, call.callback.bind(py), &call.args);
+        call.release(py);
+        outcome
     }
 
     /// Takes the callback away; whether it was there.
@@ -374,7 +383,7 @@ fn call_in(context: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>, args: &Args)
 }
 
 /// Tells the loop's exception handler.
-fn report(
+pub(super) fn report(
     event_loop: &Bound<'_, LoopCore>,
     handle: &Bound<'_, Handle>,
     error: PyErr,

@@ -52,6 +52,7 @@ mod timer_handle;
 mod timers;
 mod turn;
 mod turn_end;
+mod wakeup;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -33,6 +33,7 @@ use pyo3::prelude::*;
 
 use super::handle::Handle;
 use super::remote_handle::RemoteHandle;
+use super::wakeup::Wakeup;
 use crate::bridge::Resumption;
 use crate::telemetry::LaneMeter;
 
@@ -46,6 +47,8 @@ pub(super) enum Entry {
     Native(Py<Handle>),
     /// asyncio's own: the loop is in debug mode, or inherited code made it.
     Foreign(Py<PyAny>),
+    /// A Task whose future is done.
+    Wakeup(Wakeup),
     /// A coroutine that gave way.
     Resumed(Resumption),
 }
@@ -123,7 +126,11 @@ impl Ready {
     /// Adds a callback for the next turn and sees to it that there is one.
     pub(super) fn push(&self, entry: Entry) {
         let mut entry = Some(entry);
-        self.here(|queue| queue.extend(entry.take()));
+        self.here(|queue| {
+            if let Some(entry) = entry.take() {
+                queue.push_back(entry);
+            }
+        });
         if let Some(entry) = entry {
             self.others().push_back(entry);
             self.has_others.store(true, Ordering::SeqCst);
@@ -271,6 +278,11 @@ impl Ready {
                     Entry::Once(handle) | Entry::Native(handle) => visit.call(handle)?,
                     Entry::Remote(handle) => visit.call(handle)?,
                     Entry::Foreign(handle) => visit.call(handle)?,
+                    Entry::Wakeup(wakeup) => {
+                        visit.call(&wakeup.callback)?;
+                        visit.call(&wakeup.future)?;
+                        visit.call(&wakeup.context)?;
+                    }
                     // Its Task is the business of the thread that it belongs to.
                     Entry::Resumed(_) => {}
                 }

@@ -20,12 +20,14 @@ use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timer_handle::{Cancel, TimerHandle};
 use super::timers::Timed;
+use super::wakeup::Wakeup;
 use crate::bridge::{ReadyQueue, Resumption, intercept};
 use crate::python::call::{call_method, call_no_args, call_one};
 use crate::python::context;
 use crate::python::method::{
     Arguments, BareMethod, FastMethod, Parsed, add_bare_method, add_method,
 };
+use crate::python::task_wakeup::is_task_wakeup;
 
 /// Gives the loop's class its methods; once, when the module is made.
 ///
@@ -130,6 +132,15 @@ impl FastMethod for CallSoon {
         let core = slf.get();
         if !core.is_plain() {
             return checked(slf, intern!(py, "_call_soon_checked"), &parsed);
+        }
+        if let (Some(context), [future]) = (parsed.context, parsed.rest)
+            && is_task_wakeup(&parsed.lead[0], future)
+        {
+            let [callback] = parsed.lead.map(|callback| callback.to_owned().unbind());
+            let (future, context) =
+                (Bound::clone(future).unbind(), Bound::clone(&context).unbind());
+            core.ready.push(Entry::Wakeup(Wakeup { callback, future, context }));
+            return Ok(py.None().into_bound(py));
         }
         Ok(core.ready.push_soon(py, handle(slf, &parsed, "call_soon")?)?.into_any())
     }

@@ -146,6 +146,7 @@ fn run_entry(event_loop: &Bound<'_, LoopCore>, entry: Entry, steps: &Steps) -> P
     let py = event_loop.py();
     match entry {
         Entry::Once(handle) => Handle::run_queued(py, handle, &event_loop.get().ready, steps),
+        Entry::Wakeup(wakeup) => wakeup.run(event_loop, steps),
         Entry::Resumed(resumption) => resumption.resume(py),
         Entry::Remote(handle) => RemoteHandle::run_queued(handle.bind(py)),
         // In debug mode it is timed: a watched descriptor's, or one that was made before.

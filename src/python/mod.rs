@@ -8,6 +8,7 @@
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
 //! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
+//! * [`task_wakeup`] tells the callback by which a Task waits;
 //! * [`asyncio_thread`] reaches the current Task of a thread and the list of its Tasks;
 //! * [`error`] takes the exception that a call left behind;
 //! * [`json`] writes plain values as JSON;
@@ -35,5 +36,6 @@ pub mod park;
 mod room;
 pub mod socket;
 pub mod task_layout;
+pub mod task_wakeup;
 pub mod ticks;
 pub mod unique;

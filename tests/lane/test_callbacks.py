@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from support.loops import LoopFactory, Run
 
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
+
 
 def test_callbacks_run_in_the_order_they_were_called_for(run: Run) -> None:
     async def main() -> list[object]:
@@ -87,3 +89,98 @@ def test_a_closed_loop_takes_no_callbacks(factory: LoopFactory, method: str) -> 
     when = () if "soon" in method else (1,)
     with pytest.raises(RuntimeError, match="Event loop is closed"):
         getattr(loop, method)(*when, print)
+
+
+class Gate:
+    """Awaitable as a future is, and keeps the handles of the calls that wake whoever waits."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiting: list[tuple[Any, Any]] = []
+        self.came = asyncio.Event()
+        self.is_open = False
+
+    def __await__(self) -> Any:
+        while not self.is_open:
+            self._asyncio_future_blocking = True
+            yield self
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self.loop
+
+    def add_done_callback(self, callback: Any, *, context: Any) -> None:
+        self.waiting.append((callback, context))
+        self.came.set()
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+    def result(self) -> None:
+        return None
+
+    def wake(self) -> list[asyncio.Handle]:
+        handles = [self.loop.call_soon(c, self, context=context) for c, context in self.waiting]
+        self.waiting.clear()
+        return handles
+
+
+def test_who_wakes_a_task_may_take_it_back(run: Run) -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        seen: list[str] = []
+        gate = Gate(loop)
+
+        async def waiter() -> None:
+            await asyncio.sleep(0.001)
+            seen.append("waits")
+            await gate
+            seen.append("passed")
+
+        task = loop.create_task(waiter())
+        await gate.came.wait()
+        wait = gate.waiting[0]
+        for handle in gate.wake():
+            handle.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        seen.append("taken back")
+        gate.waiting.append(wait)
+        gate.is_open = True
+        gate.wake()
+        await task
+        return seen
+
+    assert run(main) == ["waits", "taken back", "passed"]
+
+
+def test_a_task_is_woken_in_its_turn_and_its_context(run: Run) -> None:
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        order: list[object] = []
+        first, second = loop.create_future(), loop.create_future()
+
+        async def waiter(name: str, future: asyncio.Future[None]) -> None:
+            variable.set(name)
+            await future
+            order.append((variable.get(), asyncio.current_task() is tasks[name]))
+
+        tasks = {
+            name: loop.create_task(waiter(name, future))
+            for name, future in (("a", first), ("b", second), ("c", first))
+        }
+        await asyncio.sleep(0)
+        loop.call_soon(order.append, "before")
+        first.set_result(None)
+        loop.call_soon(order.append, "between")
+        second.set_result(None)
+        tasks["c"].cancel()
+        loop.call_soon(order.append, "after")
+        outcomes = await asyncio.gather(*tasks.values(), return_exceptions=True)
+        order.append([type(outcome) for outcome in outcomes])
+        return order
+
+    a, b = ("a", True), ("b", True)
+    outcomes = [type(None), type(None), asyncio.CancelledError]
+    assert run(main) == ["before", a, "between", b, "after", outcomes]

@@ -6,6 +6,7 @@ Each body runs on asyncio's loop as well, unless it is about ours: what holds is
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import statistics
 import time
@@ -19,6 +20,8 @@ from support.memory import rss
 from support.types import Serve
 
 from treadle import App, EventLoop
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
 
 def test_timers_run_in_the_order_of_their_times(run: Run) -> None:
@@ -129,6 +132,73 @@ def test_no_time_is_refused(run: Run, method: str, words: str) -> None:
             getattr(asyncio.get_running_loop(), method)(None, print)
 
     run(main)
+
+
+class OtherFuture(asyncio.Future[str]):
+    """Not asyncio's own class: its methods are asked."""
+
+    def set_result(self, result: str) -> None:
+        super().set_result(f"other {result}")
+
+
+def test_a_timer_gives_a_future_its_result_as_asyncio_sleep_has_it_done(run: Run) -> None:
+    settle = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
+
+    async def main() -> tuple[list[object], list[tuple[str, str]]]:
+        loop = asyncio.get_running_loop()
+        reported: list[tuple[str, str]] = []
+        loop.set_exception_handler(
+            lambda _, context: reported.append(
+                (context["message"].split("(")[0], repr(context["exception"]))
+            )
+        )
+        pending, cancelled, done = (loop.create_future() for _ in range(3))
+        other = OtherFuture(loop=loop)
+        cancelled.cancel()
+        done.set_result("first")
+        callbacks: list[object] = []
+        context = contextvars.copy_context()
+        variable.set("outside")
+        pending.add_done_callback(lambda _: callbacks.append(variable.get()), context=context)
+        for future in (pending, cancelled, done, other):
+            loop.call_later(0, settle, future, "late")
+        results = [await pending, await other, done.result(), cancelled.cancelled()]
+        return [*results, *callbacks], reported
+
+    results, reported = run(main)
+    assert results == ["late", "other late", "first", True, "nothing"]
+    assert reported == [
+        ("Exception in callback _set_result_unless_cancelled", "InvalidStateError('invalid state')")
+    ]
+
+
+def test_a_sleep_that_is_cancelled_as_its_time_comes_raises_once(run: Run) -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        seen: list[str] = []
+
+        async def sleeper() -> None:
+            try:
+                await asyncio.sleep(0.001)
+                seen.append("slept")
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+                raise
+
+        for moment in (loop.call_later, lambda _, cancel: loop.call_soon(loop.call_soon, cancel)):
+            task = loop.create_task(sleeper())
+            await asyncio.sleep(0)
+            moment(0.001, task.cancel)
+            until = loop.time() + 0.003
+            while loop.time() < until:
+                pass  # Until both times have come.
+            await asyncio.wait([task])
+            assert task.cancelled()
+        return seen
+
+    seen = run(main)
+    assert seen.count("cancelled") == 2
 
 
 def test_the_clock_is_the_systems_monotonic_one(factory: LoopFactory) -> None:
