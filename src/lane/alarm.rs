@@ -8,14 +8,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
 
-use crate::python::fd::{Watched, watch_owned};
+use super::nudge::Nudging;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -32,7 +32,7 @@ pub(super) fn now() -> f64 {
 
 /// Wakes the turn at a loop time.
 pub(super) struct Alarm {
-    fd: Watched,
+    fd: Nudging,
     /// The loop time that the descriptor stands at.
     armed: Option<f64>,
 }
@@ -41,14 +41,13 @@ impl Alarm {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd: OwnedFd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { fd: watch_owned(fd)?, armed: None })
+        Ok(Self { fd: Nudging::new(fd)?, armed: None })
     }
 
     /// Takes note that the time has come; wakes `cx` when it comes.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while let Poll::Ready(ready) = self.fd.poll_read_ready(cx) {
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        if self.fd.came(cx)? {
             // Not read: setting it anew takes the expiration back.
-            ready?.clear_ready();
             self.armed = None;
         }
         Ok(())

@@ -44,6 +44,7 @@ mod descriptors;
 mod handle;
 mod interrupts;
 mod loop_core;
+mod nudge;
 mod ready;
 mod remote_handle;
 mod scheduling;

@@ -21,11 +21,11 @@ use super::LaneCore;
 use super::alarm::Alarm;
 use super::handle::Handle;
 use super::loop_core::LoopCore;
+use super::nudge::Nudging;
 use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timers::Timed;
 use crate::bridge::was_answered;
-use crate::python::fd::{Watched, watch_owned};
 use crate::telemetry::{Clock, Steps};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
@@ -42,7 +42,7 @@ pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) ->
     let driver = LoopDriver {
         event_loop: event_loop.clone().unbind(),
         core,
-        fd: watch_owned(event_loop.get().descriptors.share()?)?,
+        fd: Nudging::new(event_loop.get().descriptors.share()?)?,
         fd_pending: true,
         alarm: Alarm::new()?,
         batch: VecDeque::new(),
@@ -59,7 +59,7 @@ struct LoopDriver {
     event_loop: Py<LoopCore>,
     core: Rc<LaneCore>,
     /// Readable when a watched descriptor is ready.
-    fd: Watched,
+    fd: Nudging,
     /// The last look at the descriptors found something; level-triggered, so look again.
     fd_pending: bool,
     alarm: Alarm,
@@ -88,10 +88,7 @@ impl LoopDriver {
         let event_loop = self.event_loop.clone_ref(py);
         let event_loop = event_loop.bind(py);
         let core = event_loop.get();
-        while let Poll::Ready(ready) = self.fd.poll_read_ready(cx) {
-            ready?.clear_ready();
-            self.fd_pending = true;
-        }
+        self.fd_pending |= self.fd.came(cx)?;
         self.alarm.poll(cx)?;
         if self.fd_pending {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
