@@ -64,6 +64,7 @@ pub mod _treadle {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::server::install_logging();
         crate::lane::add_scheduling(module.py())?;
+        crate::transport::add_write(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let flags: String = module.py().import("sys")?.getattr("abiflags")?.extract()?;
         // A panic reaches Python as this; it is made here so that it can be named before the first.

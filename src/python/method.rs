@@ -63,6 +63,33 @@ impl<'a, 'py> Arguments<'a, 'py> {
         }
     }
 
+    /// The argument, given by position or as `name`, when `method` takes no other.
+    ///
+    /// # Errors
+    /// `TypeError` for any other arguments.
+    #[inline]
+    pub fn sole(self, method: &str, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        match self.only() {
+            Some(only) => Ok(only),
+            None => self.sole_by_name(method, name),
+        }
+    }
+
+    #[cold]
+    fn sole_by_name(self, method: &str, name: &str) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        if let ([], [value], Some(names)) = (self.positional, self.keywords, self.names)
+            && names.get_item(0)?.cast::<PyString>()?.to_str()? == name
+        {
+            return Ok(*value);
+        }
+        let given = self.positional.len() + self.keywords.len();
+        Err(PyTypeError::new_err(match (given, self.keywords) {
+            (0, _) => format!("{method}() missing 1 required positional argument: '{name}'"),
+            (1, _) => format!("{method}() got an unexpected keyword argument"),
+            _ => format!("{method}() takes 1 argument but {given} were given"),
+        }))
+    }
+
     /// Hands them on to another method.
     ///
     /// # Errors

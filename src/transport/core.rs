@@ -256,11 +256,6 @@ impl TransportCore {
         note(slf, state, "%r resumes reading")
     }
 
-    /// Sends `data`, at the end of the turn or before. Never blocks.
-    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::put(slf, data)
-    }
-
     /// Sends every item of `list_of_data`, as `write` does.
     fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::put_all(slf, list_of_data)

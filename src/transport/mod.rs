@@ -40,3 +40,15 @@ mod writing;
 
 pub use core::TransportCore;
 pub use outbox::Outbox;
+
+use pyo3::prelude::*;
+
+use crate::python::method::add_method;
+
+/// Gives the transport's class `write`; once, when the module is made.
+///
+/// # Errors
+/// `MemoryError`.
+pub fn add_write(py: Python<'_>) -> PyResult<()> {
+    add_method::<writing::Write>(&py.get_type::<TransportCore>())
+}

@@ -1,5 +1,6 @@
 //! Writing: gathered, sent at once where it must be, with asyncio's flow control.
 
+use std::ffi::CStr;
 use std::io;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -11,6 +12,7 @@ use super::core::{TransportCore, ends_loop, timed};
 use super::state::State;
 use crate::lane::LoopCore;
 use crate::python::context;
+use crate::python::method::{Arguments, FastMethod};
 use crate::python::socket::{Buffer, os_error};
 
 /// Bytes that are sent without waiting for the end of the turn.
@@ -20,6 +22,25 @@ const AT_ONCE: usize = 64 * 1024;
 const SILENT_WRITES: u32 = 5;
 
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
+
+/// `transport.write`, called for each piece of every answer.
+pub(super) struct Write;
+
+impl FastMethod for Write {
+    type Class = TransportCore;
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write($self, data)\n--\n\n\
+        Sends `data`, at the end of the turn or before. Never blocks.";
+
+    fn call<'py>(
+        slf: &Bound<'py, TransportCore>,
+        arguments: Arguments<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let data = arguments.sole("write", "data")?;
+        TransportCore::put(slf, &data)?;
+        Ok(slf.py().None().into_bound(slf.py()))
+    }
+}
 
 impl TransportCore {
     /// `transport.write`.

@@ -162,6 +162,29 @@ def test_every_byte_comes_back_in_order(kind: str, debug: bool, tmp_path: Path) 
     run(main, debug=debug)
 
 
+def test_write_takes_its_data_by_position_or_name_and_nothing_else() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        write: Any = transport.write
+        assert write(b"one ") is None
+        assert write(data=bytearray(b"two")) is None
+        refused = {
+            r"write\(\) missing 1 required positional argument: 'data'": ((), {}),
+            r"write\(\) takes 1 argument but 2 were given": ((b"a", b"b"), {}),
+            r"write\(\) got an unexpected keyword argument": ((), {"date": b"a"}),
+        }
+        for words, (positional, named) in refused.items():
+            with pytest.raises(TypeError, match=words):
+                write(*positional, **named)
+        transport.close()
+        assert theirs.recv(100) == b"one two"
+        theirs.close()
+
+    run(main)
+
+
 def test_writes_of_a_turn_go_out_together() -> None:
     async def main() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
