@@ -40,6 +40,7 @@
 
 mod alarm;
 mod bare;
+mod deadlines;
 mod descriptors;
 mod handle;
 mod interrupts;

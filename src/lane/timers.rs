@@ -1,6 +1,6 @@
-//! The timers of a loop: a binary heap by time, and within a time by the order of the calls.
+//! The timers of a loop, by time ([`Deadlines`]), and within a time by the order of the calls.
 //!
-//! A cancelled timer stays in the heap, without its callback, until it comes up or until cancelled
+//! A cancelled timer stays where it is, without its callback, until it comes up or until cancelled
 //! ones are the majority, when all of them are swept out: cancelling costs O(1), a timer O(log n),
 //! and a million cancelled timers leave no more behind than a hundred.
 //!
@@ -8,7 +8,6 @@
 //! the turn takes. Nothing of Python runs while the lock is held, dropping included.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,6 +15,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::alarm;
+use super::deadlines::Deadlines;
 use super::ready::Entry;
 use super::timer_handle::TimerHandle;
 
@@ -91,7 +91,7 @@ impl Eq for Timer {}
 
 #[derive(Default)]
 struct Heap {
-    timers: BinaryHeap<Timer>,
+    timers: Deadlines<Timer>,
     cancelled: usize,
     next: u64,
 }
@@ -132,10 +132,9 @@ impl Timers {
             swept.into_vec().into_iter().partition(|timer| timer.timed.is_cancelled(py));
         {
             let mut heap = self.heap();
-            let mut alive = BinaryHeap::from(alive);
             // What was added meanwhile: by another thread, or by a destructor.
-            alive.append(&mut heap.timers);
-            heap.timers = alive;
+            let added = std::mem::replace(&mut heap.timers, Deadlines::of(alive));
+            added.into_vec().into_iter().for_each(|timer| heap.timers.push(timer));
         }
         for timer in &dead {
             timer.timed.leave(py);
@@ -228,7 +227,7 @@ impl Timers {
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         // Whoever holds the lock now is inside one of the methods above and keeps all alive.
         if let Ok(heap) = self.heap.try_lock() {
-            for timer in &heap.timers {
+            for timer in heap.timers.iter() {
                 match &timer.timed {
                     Timed::Native(handle) => visit.call(handle)?,
                     Timed::Foreign(handle) => visit.call(handle)?,
