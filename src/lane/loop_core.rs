@@ -47,6 +47,8 @@ pub struct LoopCore {
     closed: AtomicBool,
     /// A task factory was set: `create_task` is asyncio's then.
     has_task_factory: AtomicBool,
+    /// `call_soon` is not overridden, so nobody sees what it gives a future.
+    pub(super) has_own_call_soon: AtomicBool,
     /// The thread the loop runs on now.
     thread: AtomicUsize,
 }
@@ -176,6 +178,7 @@ impl LoopCore {
             stopping: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             has_task_factory: AtomicBool::new(false),
+            has_own_call_soon: AtomicBool::new(false),
             thread: AtomicUsize::new(NOWHERE),
         })
     }

@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -65,6 +66,7 @@ pub(super) fn ready_queue_of(
     let name = intern!(py, "call_soon");
     let own = py.get_type::<LoopCore>().getattr(name)?;
     let is_own = event_loop.get_type().getattr(name)?.is(&own);
+    event_loop.get().has_own_call_soon.store(is_own, Ordering::Relaxed);
     Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
 }
 
@@ -134,6 +136,7 @@ impl FastMethod for CallSoon {
             return checked(slf, intern!(py, "_call_soon_checked"), &parsed);
         }
         if let (Some(context), [future]) = (parsed.context, parsed.rest)
+            && core.has_own_call_soon.load(Ordering::Relaxed)
             && is_task_wakeup(&parsed.lead[0], future)
         {
             let [callback] = parsed.lead.map(|callback| callback.to_owned().unbind());

@@ -11,7 +11,9 @@ import weakref
 from typing import Any
 
 import pytest
-from support.loops import LoopFactory, Run
+from support.loops import LoopFactory, OwnThread, Run
+
+from treadle import EventLoop
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nothing")
 
@@ -184,3 +186,37 @@ def test_a_task_is_woken_in_its_turn_and_its_context(run: Run) -> None:
     a, b = ("a", True), ("b", True)
     outcomes = [type(None), type(None), asyncio.CancelledError]
     assert run(main) == ["before", a, "between", b, "after", outcomes]
+
+
+def test_a_loop_with_a_call_soon_of_its_own_is_given_every_handle(on_thread: OwnThread) -> None:
+    class Counting(EventLoop):
+        handles: list[asyncio.Handle]
+
+        def call_soon(self, *args: Any, **keywords: Any) -> Any:
+            handle = super().call_soon(*args, **keywords)
+            self.handles.append(handle)
+            return handle
+
+    async def main() -> list[asyncio.Handle]:
+        loop: Any = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        async def waiter() -> None:
+            await future
+
+        task = loop.create_task(waiter())
+        await asyncio.sleep(0)
+        loop.handles = []
+        future.set_result(None)
+        handles: list[asyncio.Handle] = loop.handles
+        await task
+        return handles
+
+    def thread() -> list[asyncio.Handle]:
+        loop = Counting()
+        loop.handles = []
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(main())
+
+    handle, *_ = on_thread(thread)
+    assert isinstance(handle, asyncio.Handle)
