@@ -1,7 +1,7 @@
 //! A request meets a plan.
 //!
 //! [`Dispatcher`] is the lane's service: it finds the route, makes the arguments and calls the
-//! handler in the way its [`Mode`] says.
+//! handler in the way its [`Mode`] says; [`prepare`] makes the arguments of all but the plainest.
 //!
 //! * `Inline`: called here, in a copy of the lane's context; answered in the same poll.
 //! * `Task`: a Task takes its first step here ([`first`]). If it ends in that step the answer goes
@@ -24,6 +24,7 @@ mod conclude;
 mod first;
 mod kept;
 mod offload;
+mod prepare;
 mod routes;
 mod stamps;
 mod stream;
@@ -36,13 +37,9 @@ use std::sync::{Arc, OnceLock};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
-use pyo3::intern;
 use pyo3::prelude::*;
 
-use crate::app::{
-    Arguments, BodyState, Encoder, HeadRef, Input, Mode, Plan, Rejection, Reply, Request,
-    RequestHead, Route,
-};
+use crate::app::{Arguments, Encoder, Mode, Plan, Reply, Request, RequestHead, Route};
 use crate::bridge::after_python;
 use crate::http::{
     ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem, declares_more_than,
@@ -59,11 +56,12 @@ use conclude::Given;
 use first::First;
 use kept::Kept;
 pub use offload::{Job, OffloadMeter, Offloader};
+use prepare::keep_params;
 pub use routes::RouteTable;
 use stamps::Stamps;
 pub use stream::Sink;
 pub use unhandled::NoRoute;
-use unhandled::{json, redirect};
+use unhandled::redirect;
 
 /// What the dispatcher needs of the Python side of the application.
 pub struct AppFace {
@@ -307,118 +305,6 @@ impl Dispatcher {
         })
     }
 
-    /// Makes the arguments, then calls the handler, or reads the body first.
-    fn prepare(
-        self: &Rc<Self>,
-        py: Python<'_>,
-        plan: &Rc<Plan>,
-        head: &Arc<RequestHead>,
-        params: &PathParams<'_, '_>,
-        unread: RequestBody,
-    ) -> Answer {
-        if plan.needs_request() || self.face.find_handler.is_some() {
-            keep_params(plan, head, params);
-        }
-        let path: Vec<(&str, &str)> = params.iter().collect();
-        if !plan.needs_request() {
-            return match self.arguments(py, plan, &path, head, None) {
-                Err(answer) => answer,
-                Ok(arguments) if plan.needs_body() => {
-                    self.read_then_invoke(plan, head.clone(), None, unread, arguments)
-                }
-                Ok(arguments) => self.invoke(py, plan, head.clone(), None, arguments),
-            };
-        }
-        let request = match self.request(py, head, BodyState::Unread(unread)) {
-            Ok(request) => request,
-            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head.into(), error))),
-        };
-        match self.arguments(py, plan, &path, head, Some(&request)) {
-            Err(answer) => answer,
-            Ok(arguments) if plan.needs_body() => match request.get().take_body() {
-                BodyState::Unread(unread) => {
-                    self.read_then_invoke(plan, head.clone(), Some(request), unread, arguments)
-                }
-                _ => Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR)),
-            },
-            Ok(arguments) => self.invoke(py, plan, head.clone(), Some(request), arguments),
-        }
-    }
-
-    /// The request as Python sees it.
-    fn request(
-        &self,
-        py: Python<'_>,
-        head: &Arc<RequestHead>,
-        body: BodyState,
-    ) -> PyResult<Py<Request>> {
-        let request = Request::new(
-            head.clone(),
-            body,
-            self.face.app.clone_ref(py),
-            self.face.lane.clone_ref(py),
-        );
-        Py::new(py, request)
-    }
-
-    /// All arguments but the body; the answer when the client got one wrong.
-    fn arguments(
-        self: &Rc<Self>,
-        py: Python<'_>,
-        plan: &Rc<Plan>,
-        path: &[(&str, &str)],
-        head: &Arc<RequestHead>,
-        request: Option<&Py<Request>>,
-    ) -> Result<Arguments, Answer> {
-        plan.arguments(py, &self.input(path, (&**head).into(), request)).map_err(|rejection| {
-            let request = request.map(|request| request.clone_ref(py));
-            self.rejected(py, plan, head.into(), request, rejection)
-        })
-    }
-
-    fn input<'a>(
-        &'a self,
-        path: &'a [(&'a str, &'a str)],
-        head: HeadRef<'a>,
-        request: Option<&'a Py<Request>>,
-    ) -> Input<'a> {
-        Input { path, head, request, lane: &self.face.lane, app: &self.face.app }
-    }
-
-    fn read_then_invoke(
-        self: &Rc<Self>,
-        plan: &Rc<Plan>,
-        head: Arc<RequestHead>,
-        request: Option<Py<Request>>,
-        mut unread: RequestBody,
-        mut arguments: Arguments,
-    ) -> Answer {
-        let this = self.clone();
-        let plan = plan.clone();
-        let in_hand = self.stamps.in_hand();
-        Answer::Later(Box::pin(async move {
-            let bytes = match unread.read_all().await {
-                Ok(bytes) => bytes,
-                Err(error) => return closing_problem(error.status()).into(),
-            };
-            drop(unread);
-            let answer = Python::attach(|py| {
-                this.stamps.resume(&in_hand);
-                if let Some(request) = &request {
-                    request.get().keep_body(bytes.clone());
-                }
-                let answer = match plan.fill_body(py, &mut arguments, &bytes) {
-                    Ok(()) => this.invoke(py, &plan, head, request, arguments),
-                    Err(rejection) => this.rejected(py, &plan, head.into(), request, rejection),
-                };
-                this.stamps.put_down();
-                after_python(py);
-                answer
-            });
-            answer.await
-        }))
-    }
-
     /// Calls the handler in its mode.
     fn invoke(
         self: &Rc<Self>,
@@ -453,18 +339,6 @@ impl Dispatcher {
             let outcome = call_handler(py, plan, arguments);
             self.concluded(py, plan, head.into(), request, outcome)
         })
-    }
-}
-
-/// Keeps the path's parameters for a [`Request`] that may be made.
-fn keep_params(plan: &Plan, head: &RequestHead, params: &PathParams<'_, '_>) {
-    let rest = plan.rest.as_deref().filter(|rest| params.get(rest).is_none());
-    if rest.is_some() || !params.is_empty() {
-        let all = params.iter().chain(rest.map(|name| (name, "")));
-        // Set once a request.
-        let _ = head
-            .path_params
-            .set(all.map(|(name, raw)| (name.to_owned(), raw.to_owned())).collect());
     }
 }
 
@@ -516,37 +390,5 @@ impl Service for DispatchService {
             after_python(py);
             answer
         })
-    }
-}
-
-impl Dispatcher {
-    /// The answer to a request that does not fit its handler, or that of the handler for those.
-    fn rejected(
-        self: &Rc<Self>,
-        py: Python<'_>,
-        plan: &Rc<Plan>,
-        head: Kept,
-        request: Option<Py<Request>>,
-        rejection: Rejection,
-    ) -> Answer {
-        let (status, answer) = match rejection.into_answer(py) {
-            Ok(answer) => answer,
-            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
-        };
-        if let Some(invalid) = &self.face.invalid {
-            let made = answer
-                .get_item(intern!(py, "detail"))
-                .and_then(|detail| invalid.bind(py).call1((status, detail)));
-            if !made.as_ref().is_ok_and(|made| made.is_none()) {
-                let error = made.map_or_else(|error| error, PyErr::from_value);
-                return in_copied_context(py, || {
-                    self.concluded(py, plan, head, request, Err(error))
-                });
-            }
-        }
-        Answer::Ready(Some(match self.encoder.encode(answer.as_any()) {
-            Ok(body) => json(status, body).into(),
-            Err(error) => self.failed(py, plan, &head, error),
-        }))
     }
 }

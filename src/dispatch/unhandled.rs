@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
+use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::kept::Kept;
 use super::{Answer, Dispatcher, in_copied_context};
-use crate::app::Plan;
+use crate::app::{Plan, Rejection, Request};
 use crate::http::{Body, ConnectionInfo, problem};
 
 /// How exception handlers get to answer requests that meet no route.
@@ -85,6 +87,36 @@ impl Dispatcher {
         let head = self.keep_head(parts, connection).into();
         Some(in_copied_context(py, || self.concluded(py, plan, head, None, Err(error))))
     }
+
+    /// The answer to a request that does not fit its handler, or that of the handler for those.
+    pub(super) fn rejected(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        plan: &Rc<Plan>,
+        head: Kept,
+        request: Option<Py<Request>>,
+        rejection: Rejection,
+    ) -> Answer {
+        let (status, answer) = match rejection.into_answer(py) {
+            Ok(answer) => answer,
+            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
+        };
+        if let Some(invalid) = &self.face.invalid {
+            let made = answer
+                .get_item(intern!(py, "detail"))
+                .and_then(|detail| invalid.bind(py).call1((status, detail)));
+            if !made.as_ref().is_ok_and(|made| made.is_none()) {
+                let error = made.map_or_else(|error| error, PyErr::from_value);
+                return in_copied_context(py, || {
+                    self.concluded(py, plan, head, request, Err(error))
+                });
+            }
+        }
+        Answer::Ready(Some(match self.encoder.encode(answer.as_any()) {
+            Ok(body) => json(status, body).into(),
+            Err(error) => self.failed(py, plan, &head, error),
+        }))
+    }
 }
 
 /// 307, which keeps the method, to a path of this server.
@@ -103,7 +135,7 @@ pub(super) fn redirect(mut path: String, query: Option<&str>) -> Response<Body> 
 }
 
 /// A JSON body that is encoded already.
-pub(super) fn json(status: u16, body: Bytes) -> Response<Body> {
+fn json(status: u16, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::Full(body));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

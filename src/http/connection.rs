@@ -40,6 +40,7 @@ use super::info::{Order, Phase};
 use super::io::{Io, Transport};
 use super::lane::Mode;
 use super::limits::{ConnectionPermit, LoadTicket};
+use super::pass::PassEnd;
 use super::problem;
 
 /// With more connections awake than this, one that has made a single request goes to sleep right
@@ -222,6 +223,8 @@ impl<S: Service> ConnectionTask<S> {
                 info.poll_leftover(cx);
                 if transport.may_wait() {
                     Gathering::hold(&info.lane, transport);
+                } else if transport.may_join_pass() && PassEnd::hold(&info.lane, transport) {
+                    // Sent when all that is ready has been served.
                 } else if matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {
                     return Poll::Ready(Next::End);
                 }
@@ -359,6 +362,7 @@ impl<S: Service> Drop for ConnectionTask<S> {
         self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;
         info.lane.gathering.release(&self.transport);
+        info.lane.pass_end.release(&self.transport);
         info.give_up_body();
         self.transport.settle_all();
         info.lane.forget(info.key.get());

@@ -62,9 +62,9 @@ impl Gathering {
 
     /// A connection ends: its socket must not be kept open from here.
     pub(crate) fn release(&self, transport: &Rc<Transport>) {
-        if transport.is_waiting() {
+        if transport.ends_waiting() {
             self.held.borrow_mut().retain(|held| !Rc::ptr_eq(held, transport));
-            transport.send_waiting();
+            transport.send_gathered();
         }
     }
 
@@ -83,7 +83,8 @@ impl Gathering {
         self.since.set(None);
         let held = self.held.take();
         for transport in &held {
-            transport.send_waiting();
+            transport.ends_waiting();
+            transport.send_gathered();
         }
         // The list keeps its memory; nothing was added meanwhile, as sending calls nobody.
         let mut held = held;

@@ -7,11 +7,13 @@
 //!   no unsafe code, and leaves the bytes of the last read where [`super::check`] can look at them.
 //! - **Writes** that are small are gathered in `out` and sent when the task has nothing more to do,
 //!   so a batch of pipelined requests is answered with one system call, and nothing of it waits for
-//!   a request that is slower (or a moment only: [`super::gather`]). (hyper's own `pipeline_flush` withholds finished responses, and all
-//!   of a streamed one, for as long as a further request is buffered.) Large writes go straight out.
-//!   A full socket stops hyper at once: beyond `out`, nothing is buffered here. Vectored writes are
-//!   not offered: hyper's bookkeeping for them costs each small response more than the copy, and
-//!   bodies come in slices ([`super::body`]), so that what is copied is small and still cached.
+//!   a request that is slower; or a moment later: with the next answers of the connection
+//!   ([`super::gather`]), with those of other connections ([`super::pass`]). (hyper's own
+//!   `pipeline_flush` withholds finished responses, and all of a streamed one, for as long as a
+//!   further request is buffered.) Large writes go straight out. A full socket stops hyper at once:
+//!   beyond `out`, nothing is buffered here. Vectored writes are not offered: hyper's bookkeeping
+//!   for them costs each small response more than the copy, and bodies come in slices
+//!   ([`super::body`]), so that what is copied is small and still cached.
 //! - **`out` is borrowed** from the lane while it has bytes in it: a connection with nothing to
 //!   write owns no write buffer.
 
@@ -74,6 +76,8 @@ pub(crate) struct Transport {
     shut: Cell<bool>,
     /// In the list of those whose answers wait for the next.
     waiting: Cell<bool>,
+    /// In the list of those whose answers wait for the end of the pass.
+    in_pass: Cell<bool>,
     /// What waited did not go out at once: it is not to wait again.
     overdue: Cell<bool>,
     /// Requests whose answers are not all with the system yet.
@@ -99,6 +103,7 @@ impl Transport {
             write_progress: Cell::new(0),
             shut: Cell::new(false),
             waiting: Cell::new(false),
+            in_pass: Cell::new(false),
             overdue: Cell::new(false),
             unsent: RefCell::default(),
             waker: RefCell::new(None),
@@ -336,14 +341,33 @@ impl Transport {
         !self.waiting.replace(true)
     }
 
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.get()
+    /// Notes that it waits no more; whether it did.
+    pub(crate) fn ends_waiting(&self) -> bool {
+        self.waiting.replace(false)
+    }
+
+    /// Whether what was gathered may wait for the answers of other connections: all of it is answers
+    /// that are complete, and nothing more comes before the client has sent more.
+    pub(crate) fn may_join_pass(&self) -> bool {
+        self.info.phase() == Phase::Idle
+            && !self.write_blocked.get()
+            && !self.overdue.get()
+            && !self.wire.borrow().out.is_empty()
+    }
+
+    /// Notes that it waits for the end of the pass; false if it did before.
+    pub(crate) fn joins_pass(&self) -> bool {
+        !self.in_pass.replace(true)
+    }
+
+    /// Notes that it waits for no end of a pass any more; whether it did.
+    pub(crate) fn leaves_pass(&self) -> bool {
+        self.in_pass.replace(false)
     }
 
     /// Sends what has waited, without waiting for the socket: what that does not take is left to
     /// the connection's task.
-    pub(crate) fn send_waiting(&self) {
-        self.waiting.set(false);
+    pub(crate) fn send_gathered(&self) {
         let mut wire = self.wire.borrow_mut();
         let wire = &mut *wire;
         if wire.out.is_empty() || self.write_blocked.get() {

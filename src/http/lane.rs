@@ -30,6 +30,7 @@ use super::gather::Gathering;
 use super::info::{ConnectionInfo, NEVER, Order};
 use super::io::{Transport, Window};
 use super::limits::{Limits, LoadTicket};
+use super::pass::PassEnd;
 use super::reckoning::Reckoning;
 use super::spare::{SpareBuffers, SpareHeaders};
 use super::sweep::{self, Registry, Ticks};
@@ -71,6 +72,7 @@ pub struct HttpLane {
     pub(super) spare_headers: SpareHeaders,
     pub(super) registry: RefCell<Registry>,
     pub(super) gathering: Gathering,
+    pub(super) pass_end: PassEnd,
     pub(super) clock: Clock,
     pub(super) ticks: Ticks,
     pub(super) reckoning: Reckoning,
@@ -131,6 +133,7 @@ impl HttpLane {
             spare_headers: SpareHeaders::default(),
             registry: RefCell::new(Registry::default()),
             gathering: Gathering::default(),
+            pass_end: PassEnd::default(),
             clock,
             ticks,
             reckoning,
@@ -282,6 +285,7 @@ impl HttpLane {
         drop(removed);
         if self.open() == 0 {
             self.gathering.wake();
+            self.pass_end.wake();
             for waker in self.when_empty.take() {
                 waker.wake();
             }

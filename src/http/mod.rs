@@ -29,6 +29,7 @@ mod io;
 mod lane;
 mod limits;
 mod outgoing;
+mod pass;
 mod problem;
 mod reckoning;
 mod refusals;

@@ -8,6 +8,7 @@ mod gathering;
 mod hibernation;
 mod hostile;
 mod leaving;
+mod passing;
 mod service;
 mod shutdown;
 mod streaming;
