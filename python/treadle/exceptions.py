@@ -9,7 +9,6 @@ ClientDisconnect        the client left while the handler read from it or wrote 
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from treadle._treadle import JSONResponse, Response
@@ -68,6 +67,8 @@ class ClientDisconnect(OSError):
 
 
 def _phrase(status: int) -> str:
+    from http import HTTPStatus
+
     try:
         return HTTPStatus(status).phrase
     except ValueError:

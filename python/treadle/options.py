@@ -1,6 +1,6 @@
 """Every option of the server, declared once.
 
-The fields of `Options` are the table: each names its type, its default, how a value is read and
+The attributes of `Options` are the table: each names its type, its default, how a value is read and
 what it means. The command line (`cli`), the environment (`TREADLE_*`) and the arguments of `App.run`
 are all derived from it, so an option exists in all three or in none.
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from treadle import interpreter
 from treadle.exceptions import TreadleError
@@ -173,20 +172,45 @@ def _offload_threads() -> int:
 # -- the table -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """What is known of one option; `Options.table()` has them all."""
 
     name: str
     """As argument of `App.run` and as attribute of `Options`."""
-    read: Callable[[object], Any]
-    """Turns what was given into what is stored."""
-    help: str
-    metavar: str
-    default: str
-    """The default, as text for people."""
-    bare: str | None = None
-    """What the flag stands for without a value; None where it needs one, or takes none."""
+
+    def __init__(
+        self,
+        read: Callable[[object], Any],
+        default: Any,
+        help: str,
+        metavar: str = "",
+        *,
+        shown: str | None = None,
+        bare: str | None = None,
+    ) -> None:
+        """`shown` is the default as text where the value is not what users type; a default that is
+        computed needs one."""
+        self.read = read
+        """Turns what was given into what is stored."""
+        self.help = help
+        self.metavar = metavar
+        self.bare = bare
+        """What the flag stands for without a value; None where it needs one, or takes none."""
+        self._default = default
+        self._shown = shown
+
+    def __set_name__(self, owner: type[Options], name: str) -> None:
+        self.name = name
+
+    @property
+    def default(self) -> str:
+        """The default, as text for people."""
+        shown = self._default if self._shown is None else self._shown
+        return f"{shown:g}" if isinstance(shown, float) else str(shown)
+
+    def unset(self) -> Any:
+        """What is stored when nobody sets it."""
+        return self._default() if callable(self._default) else self._default
 
     @property
     def flag(self) -> str:
@@ -204,32 +228,15 @@ class Option:
         return self.read is _flag
 
 
-def _option(
-    read: Callable[[object], Any],
-    default: Any,
-    help: str,
-    metavar: str = "",
-    *,
-    shown: str | None = None,
-    bare: str | None = None,
-) -> Any:
-    """A field of `Options`. `shown` is the default as text where the value is not what users type;
-    a default that is computed needs one."""
-    metadata = {"read": read, "help": help, "metavar": metavar, "shown": shown, "bare": bare}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+_option: Any = Option
+"""Any, because what an attribute is declared to be is the option's value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of one server, read and checked. Durations are seconds, sizes are bytes."""
 
     host: str = _option(
-        _text,
-        "127.0.0.1",
-        "address or name to listen on; :: is IPv6 and IPv4",
-        "ADDRESS",
+        _text, "127.0.0.1", "address or name to listen on; :: is IPv6 and IPv4", "ADDRESS"
     )
     port: int = _option(_integer(0, 65535), 8000, "port to listen on; 0 picks a free one", "PORT")
     uds: str | None = _option(
@@ -285,10 +292,7 @@ class Options:
         "SECONDS",
     )
     timeout_write: float = _option(
-        _seconds,
-        60.0,
-        "time a client may take nothing of its answer; 0 is no limit",
-        "SECONDS",
+        _seconds, 60.0, "time a client may take nothing of its answer; 0 is no limit", "SECONDS"
     )
     grace: float = _option(
         _seconds, 10.0, "time requests have to finish once the server is told to stop", "SECONDS"
@@ -324,10 +328,24 @@ class Options:
         "SECONDS",
     )
 
+    def __init__(self, **values: Any) -> None:
+        """Takes what is to be stored as it is; what is not given is at its default."""
+        for option in self.table():
+            name = option.name
+            vars(self)[name] = values.pop(name) if name in values else option.unset()
+        if values:
+            raise TypeError(f"there is no option {next(iter(values))!r}")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"options do not change once they are read: {name!r}")
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     @classmethod
     def table(cls) -> tuple[Option, ...]:
         """All options, in the order of the help text."""
-        return tuple(_rows(fields(cls)))
+        return tuple(each for each in vars(cls).values() if isinstance(each, Option))
 
     @classmethod
     def resolve(
@@ -369,21 +387,6 @@ class Options:
             )
         values["lanes"] = lanes or _auto_lanes(workers)
         return cls(**values)
-
-
-def _rows(declared: tuple[Field[Any], ...]) -> Iterator[Option]:
-    for each in declared:
-        shown = each.metadata["shown"]
-        if shown is None:
-            shown = each.default
-        yield Option(
-            name=each.name,
-            read=each.metadata["read"],
-            help=each.metadata["help"],
-            metavar=each.metadata["metavar"],
-            default=f"{shown:g}" if isinstance(shown, float) else str(shown),
-            bare=each.metadata["bare"],
-        )
 
 
 def _read(option: Option, value: object, label: str) -> Any:

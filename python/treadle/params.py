@@ -3,30 +3,26 @@
 >>> async def search(tags: Annotated[list[str], Query()], token: Annotated[str, Header("x-token")])
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """From the query string; `alias` is its name there, by default the parameter's."""
 
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """From a request header; by default the parameter's name with `-` for `_`."""
 
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cookie:
+class Cookie(Struct, frozen=True):
     """From a cookie; `alias` is its name, by default the parameter's."""
 
     alias: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """The JSON body, whatever the type (a list of numbers, a string, ...)."""

@@ -23,8 +23,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from msgspec import Struct
 
 from treadle import stall
 from treadle.console import complain
@@ -50,8 +51,7 @@ class Refusal(Exception):
     """Raised by `ready`: the server started, and is not to serve. The text is one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Struct, frozen=True):
     """How a server ended."""
 
     error: BaseException | None
@@ -61,11 +61,11 @@ class Ending:
     says which."""
 
 
-@dataclass(slots=True)
 class _Progress:
-    started: bool = False
-    error: BaseException | None = None
-    over: bool = False
+    def __init__(self) -> None:
+        self.started = False
+        self.error: BaseException | None = None
+        self.over = False
 
 
 def serve(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from treadle import signature
 from treadle._treadle import Route
@@ -38,8 +40,7 @@ class RouteOptions(TypedDict, total=False):
     cancel_on_disconnect: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """A route as declared: kept so that a Router can be included under a prefix."""
 
     path: str
