@@ -47,7 +47,7 @@ pub struct LoopCore {
     closed: AtomicBool,
     /// A task factory was set: `create_task` is asyncio's then.
     has_task_factory: AtomicBool,
-    /// `call_soon` is not overridden, so nobody sees what it gives a future.
+    /// `call_soon` is not replaced, so nobody sees what it gives a future.
     pub(super) has_own_call_soon: AtomicBool,
     /// The thread the loop runs on now.
     thread: AtomicUsize,

@@ -54,8 +54,8 @@ struct CreateTask;
 struct GetDebug;
 struct CreateFuture;
 
-/// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's has
-/// a `call_soon` of its own.
+/// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's, or
+/// the loop itself, was given another `call_soon`.
 ///
 /// # Errors
 /// `AttributeError`.
@@ -65,7 +65,8 @@ pub(super) fn ready_queue_of(
     let py = event_loop.py();
     let name = intern!(py, "call_soon");
     let own = py.get_type::<LoopCore>().getattr(name)?;
-    let is_own = event_loop.get_type().getattr(name)?.is(&own);
+    let is_own = event_loop.get_type().getattr(name)?.is(&own)
+        && !event_loop.getattr(intern!(py, "__dict__"))?.contains(name)?;
     event_loop.get().has_own_call_soon.store(is_own, Ordering::Relaxed);
     Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -188,14 +189,17 @@ def test_a_task_is_woken_in_its_turn_and_its_context(run: Run) -> None:
     assert run(main) == ["before", a, "between", b, "after", outcomes]
 
 
-def test_a_loop_with_a_call_soon_of_its_own_is_given_every_handle(on_thread: OwnThread) -> None:
+@pytest.mark.parametrize("of", ["class", "instance"])
+def test_a_loop_with_a_call_soon_of_its_own_is_given_every_handle(
+    on_thread: OwnThread, of: str
+) -> None:
     class Counting(EventLoop):
         handles: list[asyncio.Handle]
 
-        def call_soon(self, *args: Any, **keywords: Any) -> Any:
-            handle = super().call_soon(*args, **keywords)
-            self.handles.append(handle)
-            return handle
+    def call_soon(self: Counting, *args: Any, **keywords: Any) -> Any:
+        handle = EventLoop.call_soon(self, *args, **keywords)
+        self.handles.append(handle)
+        return handle
 
     async def main() -> list[asyncio.Handle]:
         loop: Any = asyncio.get_running_loop()
@@ -215,6 +219,8 @@ def test_a_loop_with_a_call_soon_of_its_own_is_given_every_handle(on_thread: Own
     def thread() -> list[asyncio.Handle]:
         loop = Counting()
         loop.handles = []
+        target: Any = Counting if of == "class" else loop
+        target.call_soon = call_soon if of == "class" else partial(call_soon, loop)
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(main())
 
