@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use pyo3::prelude::*;
 
-use super::task::Waiting;
+use super::waiting::Waiting;
 
 /// What follows the end of a coroutine.
 #[must_use]

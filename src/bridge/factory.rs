@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 
 use super::bare_yield::ReadyQueue;
 use super::completion::Completion;
-use super::task::{Tasks, Waiting};
+use super::task::Tasks;
+use super::waiting::Waiting;
 use crate::telemetry::LaneMeter;
 
 /// Makes Tasks on one lane's loop.

@@ -17,7 +17,7 @@
 //!
 //! Where `asyncio.Task` is not that class (some tools put one of their own in its place), or is
 //! laid out in a way that [`TaskLayout`] cannot tell, each coroutine is started with
-//! `asyncio.Task(eager_start=True)`.
+//! `asyncio.Task(eager_start=True)` ([`eager`](super::eager)).
 //!
 //! # Who owns what
 //!
@@ -36,9 +36,9 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use super::bare_yield::{BareYield, ReadyQueue};
 use super::completion::{Completion, Next};
 use super::current::{Asyncio, Current};
-use super::future::cancel;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
+use super::waiting::Waiting;
 use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
 use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
@@ -48,78 +48,12 @@ use crate::python::unique::is_alone;
 /// How many Tasks wait to serve again.
 const MOST_IDLE: usize = 256;
 
-/// The Task of a coroutine that suspended.
-pub struct Waiting(Suspended);
-
-enum Suspended {
-    /// The Task steps it.
-    InTask {
-        worker: SteppedBy,
-        /// The address of its context.
-        context: usize,
-    },
-    /// The lane steps it, until it waits for something.
-    InLane(Rc<BareYield>),
-}
-
-enum SteppedBy {
-    Lane(Worker),
-    /// asyncio made it, and stepped it first.
-    Asyncio(Py<PyAny>),
-}
-
-impl Waiting {
-    fn of_lane(worker: Worker, context: usize) -> Self {
-        Self(Suspended::InTask { worker: SteppedBy::Lane(worker), context })
-    }
-
-    fn of_asyncio(task: Bound<'_, PyAny>, context: usize) -> Self {
-        Self(Suspended::InTask { worker: SteppedBy::Asyncio(task.unbind()), context })
-    }
-
-    /// Cancels the Task, unless it has ended.
-    pub fn cancel(&self, py: Python<'_>) {
-        match &self.0 {
-            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
-                cancel(worker.task.bind(py));
-            }
-            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => cancel(task.bind(py)),
-            Suspended::InLane(yielded) => yielded.with_task(py, cancel).unwrap_or_default(),
-        }
-    }
-
-    /// The address of the context that is the Task's own: no other has it while the Task is there.
-    pub fn context(&self) -> usize {
-        match &self.0 {
-            Suspended::InTask { context, .. } => *context,
-            Suspended::InLane(yielded) => yielded.context(),
-        }
-    }
-
-    /// Whether the lane takes the next step; it says so when it does no more
-    /// ([`Completion::left_to_task`]).
-    pub fn is_in_lane(&self) -> bool {
-        matches!(self.0, Suspended::InLane(_))
-    }
-
-    /// The Task, for whoever keeps it; `None` when it has ended.
-    pub fn into_task(self, py: Python<'_>) -> Option<Py<PyAny>> {
-        match self.0 {
-            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
-                Some(worker.task.into_inner())
-            }
-            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => Some(task),
-            Suspended::InLane(yielded) => yielded.with_task(py, |task| task.clone().unbind()),
-        }
-    }
-}
-
 /// asyncio's functions, the class's layout and the idle Tasks of one loop.
 pub(super) struct Tasks {
     pub(super) event_loop: Py<PyAny>,
     ready: Option<Rc<dyn ReadyQueue>>,
-    class: Py<PyType>,
-    asyncio: Asyncio,
+    pub(super) class: Py<PyType>,
+    pub(super) asyncio: Asyncio,
     /// `("context",)`
     context_keyword: Py<PyTuple>,
     /// Looked at when the first Task is made: the loop runs then.
@@ -233,7 +167,7 @@ impl Tasks {
                 self.registered(py, &worker)?;
                 let address = context.as_ptr().addr();
                 let worker = match BareYield::queue(self, worker, context.clone()) {
-                    Ok(yielded) => return Ok(Some(Waiting(Suspended::InLane(yielded)))),
+                    Ok(yielded) => return Ok(Some(Waiting::in_lane(yielded))),
                     Err(worker) => worker,
                 };
                 self.step_soon(worker.step.bind(py), &context)?;
@@ -325,7 +259,7 @@ impl Tasks {
     }
 
     /// Without a loop of its own to go to, a Task goes to the running one.
-    fn check_running(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn check_running(&self, py: Python<'_>) -> PyResult<()> {
         if call_no_args(self.asyncio.running_loop.bind(py))?.is(&self.event_loop) {
             Ok(())
         } else {
@@ -401,7 +335,7 @@ impl Tasks {
     }
 
     /// Keeps a Task that is as new, and not registered.
-    fn park(&self, py: Python<'_>, layout: &TaskLayout, worker: Worker) {
+    pub(super) fn park(&self, py: Python<'_>, layout: &TaskLayout, worker: Worker) {
         let primed = self.primed.bind(py).clone().into_any();
         let no_context = self.no_context.bind(py).clone();
         drop(layout.replace_both(py, &worker.task, primed, no_context));
@@ -427,24 +361,6 @@ impl Tasks {
         }
     }
 
-    pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
-        let worker = match waiting.0 {
-            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => worker,
-            Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(()),
-            Suspended::InLane(yielded) => match yielded.take() {
-                Some(worker) => worker,
-                None => return Ok(()),
-            },
-        };
-        let Some(layout) = self.known_layout() else { return Ok(()) };
-        self.asyncio.ended(py, &worker.task)?;
-        if let Some(result) = layout.renew(py, &worker.task) {
-            drop(result);
-            self.park(py, layout, worker);
-        }
-        Ok(())
-    }
-
     /// Makes the Task take a step that was taken already.
     fn step_primed(
         &self,
@@ -459,73 +375,7 @@ impl Tasks {
         layout.with_stand_in(py, &worker.task, primed, step)
     }
 
-    /// `begin` with asyncio's own first step.
-    fn begin_eagerly<'py>(
-        &self,
-        py: Python<'py>,
-        coroutine: &Bound<'py, PyAny>,
-        inherited: Option<&Bound<'py, PyAny>>,
-        completion: &dyn Completion,
-    ) -> PyResult<Option<Waiting>> {
-        self.check_running(py)?;
-        let make = |coroutine: &Bound<'py, PyAny>, context: Option<&Bound<'py, PyAny>>| {
-            let keywords = PyDict::new(py);
-            keywords.set_item("loop", self.event_loop.bind(py))?;
-            keywords.set_item("context", context)?;
-            // An eager Task enters its context, which must not be entered.
-            keywords.set_item("eager_start", context.is_none())?;
-            // What ends programs comes out of an eager Task's `__init__`. The Task is done all the
-            // same, and would be lost with its outcome were it made in one call.
-            let class = self.class.bind(py);
-            let task = class.call_method1(intern!(py, "__new__"), (class,))?;
-            let made = task.call_method(intern!(py, "__init__"), (coroutine,), Some(&keywords));
-            if let Err(error) = made {
-                // One that was not made at all raises here.
-                let done = task.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy());
-                return done.is_ok_and(|done| done).then_some(task).ok_or(error);
-            }
-            Ok(task)
-        };
-        let task = make(coroutine, inherited)?;
-        if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            let context = task.call_method0(intern!(py, "get_context"))?.as_ptr().addr();
-            return Ok(Some(Waiting::of_asyncio(task, context)));
-        }
-        let outcome = call_method(&task, intern!(py, "result"));
-        let context = task.call_method0(intern!(py, "get_context"))?;
-        match context::run(&context, || Ok(completion.complete(py, outcome)))? {
-            Next::Done => Ok(None),
-            Next::Await(next) => {
-                let task = make(next.bind(py), Some(&context))?;
-                Ok(Some(Waiting::of_asyncio(task, context.as_ptr().addr())))
-            }
-        }
-    }
-
-    /// Has `completion` told what becomes of the Task.
-    pub(super) fn listen(
-        self: &Rc<Self>,
-        py: Python<'_>,
-        waiting: &Waiting,
-        completion: Rc<dyn Completion>,
-    ) -> PyResult<()> {
-        match &waiting.0 {
-            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
-                self.listen_to(py, worker, completion)
-            }
-            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => {
-                let listener = Py::new(py, Listener::new(self.clone(), completion))?;
-                let name = intern!(py, "add_done_callback");
-                call_method_one(task.bind(py), name, listener.bind(py)).map(drop)
-            }
-            Suspended::InLane(yielded) => {
-                yielded.listen(completion);
-                Ok(())
-            }
-        }
-    }
-
-    /// The same for a Task that goes on by itself.
+    /// Has `completion` told what becomes of a Task that goes on by itself.
     pub(super) fn listen_to(
         self: &Rc<Self>,
         py: Python<'_>,

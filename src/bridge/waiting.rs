@@ -1,0 +1,129 @@
+//! The Task of a coroutine that suspended, and who takes its next step.
+//!
+//! Owned by whoever started the coroutine, on the thread of its loop.
+
+use std::rc::Rc;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::bare_yield::BareYield;
+use super::completion::Completion;
+use super::future::cancel;
+use super::listener::Listener;
+use super::task::{Tasks, Worker};
+use crate::python::call::call_method_one;
+
+/// The Task of a coroutine that suspended.
+pub struct Waiting(Suspended);
+
+enum Suspended {
+    /// The Task steps it.
+    InTask {
+        worker: SteppedBy,
+        /// The address of its context.
+        context: usize,
+    },
+    /// The lane steps it, until it waits for something.
+    InLane(Rc<BareYield>),
+}
+
+enum SteppedBy {
+    Lane(Worker),
+    /// asyncio made it, and stepped it first.
+    Asyncio(Py<PyAny>),
+}
+
+impl Waiting {
+    pub(super) fn of_lane(worker: Worker, context: usize) -> Self {
+        Self(Suspended::InTask { worker: SteppedBy::Lane(worker), context })
+    }
+
+    pub(super) fn of_asyncio(task: Bound<'_, PyAny>, context: usize) -> Self {
+        Self(Suspended::InTask { worker: SteppedBy::Asyncio(task.unbind()), context })
+    }
+
+    pub(super) fn in_lane(yielded: Rc<BareYield>) -> Self {
+        Self(Suspended::InLane(yielded))
+    }
+
+    /// Cancels the Task, unless it has ended.
+    pub fn cancel(&self, py: Python<'_>) {
+        match &self.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                cancel(worker.task.bind(py));
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => cancel(task.bind(py)),
+            Suspended::InLane(yielded) => yielded.with_task(py, cancel).unwrap_or_default(),
+        }
+    }
+
+    /// The address of the context that is the Task's own: no other has it while the Task is there.
+    pub fn context(&self) -> usize {
+        match &self.0 {
+            Suspended::InTask { context, .. } => *context,
+            Suspended::InLane(yielded) => yielded.context(),
+        }
+    }
+
+    /// Whether the lane takes the next step; it says so when it does no more
+    /// ([`Completion::left_to_task`]).
+    pub fn is_in_lane(&self) -> bool {
+        matches!(self.0, Suspended::InLane(_))
+    }
+
+    /// The Task, for whoever keeps it; `None` when it has ended.
+    pub fn into_task(self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                Some(worker.task.into_inner())
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => Some(task),
+            Suspended::InLane(yielded) => yielded.with_task(py, |task| task.clone().unbind()),
+        }
+    }
+}
+
+impl Tasks {
+    /// Has `completion` told what becomes of the Task.
+    pub(super) fn listen(
+        self: &Rc<Self>,
+        py: Python<'_>,
+        waiting: &Waiting,
+        completion: Rc<dyn Completion>,
+    ) -> PyResult<()> {
+        match &waiting.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => {
+                self.listen_to(py, worker, completion)
+            }
+            Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => {
+                let listener = Py::new(py, Listener::new(self.clone(), completion))?;
+                let name = intern!(py, "add_done_callback");
+                call_method_one(task.bind(py), name, listener.bind(py)).map(drop)
+            }
+            Suspended::InLane(yielded) => {
+                yielded.listen(completion);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a Task that has ended serve again, if a result is all that came of it.
+    pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
+        let worker = match waiting.0 {
+            Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => worker,
+            Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(()),
+            Suspended::InLane(yielded) => match yielded.take() {
+                Some(worker) => worker,
+                None => return Ok(()),
+            },
+        };
+        let Some(layout) = self.known_layout() else { return Ok(()) };
+        self.asyncio.ended(py, &worker.task)?;
+        if let Some(result) = layout.renew(py, &worker.task) {
+            drop(result);
+            self.park(py, layout, worker);
+        }
+        Ok(())
+    }
+}
