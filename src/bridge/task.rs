@@ -62,7 +62,7 @@ pub(super) struct Tasks {
     /// Looked at when the first Task is made: the loop runs then.
     layout: OnceCell<Option<TaskLayout>>,
     /// How a Task waits for a future, where the lane can have that done.
-    futures: OnceCell<FutureLayout>,
+    futures: OnceCell<&'static FutureLayout>,
     primed: Py<Primed>,
     /// What an idle Task has for a context.
     no_context: Py<PyAny>,
@@ -180,8 +180,9 @@ impl Tasks {
             let (_, wake) = catch(py, || future.call_method0("cancel"))?;
             wake.map_or(Ok(()), |wake| call_one(&wake, future).map(drop))
         };
-        let found = FutureLayout::probe(&class, self.event_loop.bind(py), waiter, wait, end)?;
-        if let Some(found) = found {
+        let event_loop = self.event_loop.bind(py);
+        let probe = || FutureLayout::probe(&class, event_loop, waiter, wait, end);
+        if let Some(found) = FutureLayout::find(py, probe)? {
             let _ = self.futures.set(found);
         }
         Ok(())
@@ -274,8 +275,8 @@ impl Tasks {
         self.layout.get().and_then(Option::as_ref)
     }
 
-    pub(super) fn futures(&self) -> Option<&FutureLayout> {
-        self.futures.get()
+    pub(super) fn futures(&self) -> Option<&'static FutureLayout> {
+        self.futures.get().copied()
     }
 
     /// The loop's ready queue, where the lane may use it.
@@ -341,8 +342,8 @@ impl Tasks {
             Some(idle) if is_alone(py, &idle) && idle.get().is_idle() => idle,
             _ => Py::new(py, LaneWakeup::new(worker.step.clone_ref(py))).ok()?,
         };
-        let callback = wakeup.bind(py).clone().into_any();
-        if futures.wait(layout, &worker.task, waited_for, callback, context.clone()) {
+        let callback = (wakeup.bind(py).clone().into_any(), context.clone());
+        if futures.wait(layout, &worker.task, waited_for, self.event_loop.bind(py), callback) {
             return Some(wakeup);
         }
         worker.wakeup.set(Some(wakeup));

@@ -124,6 +124,10 @@ struct Place {
 }
 
 impl Place {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { event_loop: self.event_loop.clone_ref(py), context: self.context.clone_ref(py) }
+    }
+
     /// As [`Call::release`].
     fn release(self, py: Python<'_>) {
         drop(self.context.into_bound(py));
@@ -184,15 +188,16 @@ impl Handle {
     /// # Errors
     /// What the callback raises.
     fn run(&self, py: Python<'_>) -> PyResult<()> {
-        let (call, context) = {
+        let (call, place) = {
             let inner = self.lock();
             let (Some(call), Some(place)) = (&inner.call, &inner.place) else {
                 return Ok(());
             };
-            (call.clone_ref(py), place.context.clone_ref(py).into_bound(py))
+            (call.clone_ref(py), place.clone_ref(py))
         };
-        let outcome = call_in(&context, call.callback.bind(py), &call.args);
+        let outcome = call_in(py, &place, &call);
         call.release(py);
+        place.release(py);
         outcome
     }
 
@@ -224,7 +229,7 @@ impl Handle {
             return Ok(());
         };
         let step = steps.enter(place.context.as_ptr().addr());
-        let outcome = call_in(place.context.bind(py), call.callback.bind(py), &call.args);
+        let outcome = call_in(py, &place, &call);
         if let Some(step) = step {
             steps.leave(step);
         }
@@ -370,13 +375,15 @@ pub(super) fn asyncio_class(
     Ok(class.clone_ref(py))
 }
 
-/// Calls `callback(*args)` in `context`.
-fn call_in(context: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>, args: &Args) -> PyResult<()> {
-    let py = context.py();
-    context::run(context, || match args {
+/// Calls the callback in its place.
+fn call_in(py: Python<'_>, place: &Place, call: &Call) -> PyResult<()> {
+    let (callback, event_loop) = (call.callback.bind(py), place.event_loop.bind(py));
+    context::run(place.context.bind(py), || match &call.args {
         Args::None => call_no_args(callback),
         Args::One(one) => call_one(callback, one.bind(py)),
-        Args::Two(first, second) => settling::call(callback, first.bind(py), second.bind(py)),
+        Args::Two(first, second) => {
+            settling::call(event_loop, callback, first.bind(py), second.bind(py))
+        }
         Args::Many(many) => callback.call1(many.bind(py)),
     })
     .map(drop)

@@ -49,6 +49,8 @@ pub struct LoopCore {
     has_task_factory: AtomicBool,
     /// `call_soon` is not replaced, so nobody sees what it gives a future.
     pub(super) has_own_call_soon: AtomicBool,
+    /// Nor is `get_debug`, so it says what is known here.
+    pub(super) has_own_get_debug: AtomicBool,
     /// The thread the loop runs on now.
     thread: AtomicUsize,
 }
@@ -179,6 +181,7 @@ impl LoopCore {
             closed: AtomicBool::new(false),
             has_task_factory: AtomicBool::new(false),
             has_own_call_soon: AtomicBool::new(false),
+            has_own_get_debug: AtomicBool::new(false),
             thread: AtomicUsize::new(NOWHERE),
         })
     }

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::alarm;
 use super::handle::{Args, Handle};
@@ -28,6 +29,7 @@ use crate::python::context;
 use crate::python::method::{
     Arguments, BareMethod, FastMethod, Parsed, add_bare_method, add_method,
 };
+use crate::python::new_future::FutureMaker;
 use crate::python::task_wakeup::is_task_wakeup;
 
 /// Gives the loop's class its methods; once, when the module is made.
@@ -55,20 +57,25 @@ struct GetDebug;
 struct CreateFuture;
 
 /// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's, or
-/// the loop itself, was given another `call_soon`.
+/// the loop itself, was given another `call_soon`. Which methods are its own is noted for later.
 ///
 /// # Errors
 /// `AttributeError`.
 pub(super) fn ready_queue_of(
     event_loop: &Bound<'_, LoopCore>,
 ) -> PyResult<Option<Rc<dyn ReadyQueue>>> {
-    let py = event_loop.py();
-    let name = intern!(py, "call_soon");
-    let own = py.get_type::<LoopCore>().getattr(name)?;
-    let is_own = event_loop.get_type().getattr(name)?.is(&own)
-        && !event_loop.getattr(intern!(py, "__dict__"))?.contains(name)?;
-    event_loop.get().has_own_call_soon.store(is_own, Ordering::Relaxed);
+    let (py, core) = (event_loop.py(), event_loop.get());
+    let is_own = has_own(event_loop, intern!(py, "call_soon"))?;
+    core.has_own_call_soon.store(is_own, Ordering::Relaxed);
+    core.has_own_get_debug.store(has_own(event_loop, intern!(py, "get_debug"))?, Ordering::Relaxed);
     Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
+}
+
+/// Whether the method of that name is the one that is made here.
+fn has_own(event_loop: &Bound<'_, LoopCore>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    let own = event_loop.py().get_type::<LoopCore>().getattr(name)?;
+    Ok(event_loop.get_type().getattr(name)?.is(&own)
+        && !event_loop.getattr(intern!(event_loop.py(), "__dict__"))?.contains(name)?)
 }
 
 struct ReadyQueueOf(Py<LoopCore>);
@@ -107,7 +114,7 @@ fn handle<'py, const LEAD: usize>(
 /// Calls asyncio's version of a method.
 fn checked<'py, const LEAD: usize>(
     slf: &Bound<'py, LoopCore>,
-    method: &Bound<'py, pyo3::types::PyString>,
+    method: &Bound<'py, PyString>,
     parsed: &Parsed<'_, 'py, LEAD>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
@@ -277,11 +284,19 @@ impl BareMethod for CreateFuture {
     const DOC: &'static CStr = c"create_future($self)\n--\n\nA future of this loop.";
 
     fn call<'py>(slf: &Bound<'py, LoopCore>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if slf.get().runs_here() {
-            // Without arguments it takes the running loop.
-            return call_no_args(classes(py)?.0.bind(py));
+        static MAKER: PyOnceLock<Option<FutureMaker>> = PyOnceLock::new();
+        let (py, core) = (slf.py(), slf.get());
+        if !core.runs_here() {
+            return call_method(slf, intern!(py, "_create_future_elsewhere"));
         }
-        call_method(slf, intern!(py, "_create_future_elsewhere"))
+        let class = || Ok::<_, PyErr>(classes(py)?.0.bind(py));
+        if core.is_plain() && core.has_own_get_debug.load(Ordering::Relaxed) {
+            let probe = || FutureMaker::probe(class()?, slf);
+            if let Some(maker) = MAKER.get_or_try_init(py, probe)? {
+                return maker.make(slf);
+            }
+        }
+        // Without arguments it takes the running loop.
+        call_no_args(class()?)
     }
 }

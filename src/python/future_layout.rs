@@ -7,8 +7,9 @@
 //! Where something else changes too, or something is missing, there is no layout, and asyncio's own
 //! step does it.
 //!
-//! Only the usual case is handled: a pending future of the class itself, on the loop's own, that
+//! Only the usual case is handled: a pending future of the class itself, of the Task's loop, that
 //! nobody else waits for yet; and a Task of which nobody asked anything. All others are asyncio's.
+//! The layout is that of a class of the process: it is found once.
 //!
 //! # Threads
 //!
@@ -17,19 +18,23 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::critical_section::with_critical_section2;
+use pyo3::sync::PyOnceLock;
+use pyo3::sync::critical_section::{with_critical_section, with_critical_section2};
 use pyo3::types::{PyDict, PyType};
 
 use super::task_layout::{PlainTask, TaskLayout};
-use super::words::{Pattern, changed, fill, load, look, only, references, store, take};
+use super::words::{
+    Pattern, changed, fill, is_of_class, load, look, only, references, store, take,
+};
 
 /// Which word of a future, and of a Task that waits for it, holds what.
 pub struct FutureLayout {
     class: Py<PyType>,
-    /// The loop's place, and the address of the loop whose futures these are.
-    event_loop: (isize, usize),
+    event_loop: isize,
     /// A pending future that was just yielded and that nobody waits for; without its loop.
     yielded: Pattern,
+    /// A pending future that one Task waits for; without its loop and what names the Task.
+    waited_for: Pattern,
     /// The word with the mark, and what it is without.
     unmarked: (isize, usize),
     callback: isize,
@@ -37,6 +42,8 @@ pub struct FutureLayout {
     /// Since CPython 3.14.
     awaited_by: Option<isize>,
     result: isize,
+    /// The word that says that there is a result, and what it is then.
+    finished: (isize, usize),
     /// The Task's.
     waits_for: isize,
 }
@@ -61,7 +68,26 @@ pub struct Waiter<'a, 'py> {
     pub context: &'a Bound<'py, PyAny>,
 }
 
+static FOUND: PyOnceLock<Option<FutureLayout>> = PyOnceLock::new();
+
 impl FutureLayout {
+    /// The layout, once it was found.
+    #[inline]
+    pub fn found(py: Python<'_>) -> Option<&'static Self> {
+        FOUND.get(py)?.as_ref()
+    }
+
+    /// The layout; looks for it with `probe` the first time.
+    ///
+    /// # Errors
+    /// What `probe` raises.
+    pub fn find(
+        py: Python<'_>,
+        probe: impl FnOnce() -> PyResult<Option<Self>>,
+    ) -> PyResult<Option<&'static Self>> {
+        FOUND.get_or_try_init(py, probe).map(Option::as_ref)
+    }
+
     /// Looks how a Task waits for a future of `event_loop`; `None` when that cannot be told.
     ///
     /// `step` has the Task of `waiter` take a step in which its coroutine yields the future, `end`
@@ -108,23 +134,25 @@ impl FutureLayout {
             && (waiting.1, waiting.2) == (before.1 + 1, before.2 + 1)
             && is_null(&ended.0, *waits_for)
             && awaited_by.is_none_or(|place| is_null(&ended.1, place));
-        let other = make()?;
-        let value = PyDict::new(py).into_any();
-        other.call_method1(intern!(py, "set_result"), (&value,))?;
-        let (true, Some(result)) = (is_right, only(&other, value.as_ptr().addr())) else {
+        let Some((result, finished)) = finished(&make()?, &fresh)? else {
             return Ok(None);
         };
-        let words: Vec<_> =
-            yielded.iter().filter(|(place, _)| *place != its_loop).copied().collect();
-        Ok(Some(Self {
+        let without = |words: &[(isize, usize)], places: &[isize]| {
+            let words = words.iter().filter(|(place, _)| !places.contains(place));
+            Pattern::new(&words.copied().collect::<Vec<_>>())
+        };
+        let own = [its_loop, callback, its_context, awaited_by.unwrap_or(its_loop)];
+        Ok(is_right.then(|| Self {
             class: class.clone().unbind(),
-            event_loop: (its_loop, loops),
-            yielded: Pattern::new(&words),
+            event_loop: its_loop,
+            yielded: without(&yielded, &own[..1]),
+            waited_for: without(&after, &own),
             unmarked: (*mark, *unmarked),
             callback,
             context: its_context,
             awaited_by,
             result,
+            finished,
             waits_for: *waits_for,
         }))
     }
@@ -135,25 +163,24 @@ impl FutureLayout {
         object.get_type_ptr() == self.class.bind(object.py()).as_type_ptr()
     }
 
-    /// Lets `task`, whose coroutine yielded `future`, wait for it, and has `callback` called in
-    /// `context` when it is done. Where that is not the usual case, nothing is changed, and the
+    /// Lets `task`, whose coroutine yielded `future`, wait for it on `event_loop`, and has `callback`
+    /// called in `context` when it is done. Where that is not the usual case, nothing is changed, and the
     /// answer is false.
     pub fn wait<'py>(
         &self,
         layout: &TaskLayout,
         task: &PlainTask,
         future: &Bound<'py, PyAny>,
-        callback: Bound<'py, PyAny>,
-        context: Bound<'py, PyAny>,
+        event_loop: &Bound<'py, PyAny>,
+        (callback, context): (Bound<'py, PyAny>, Bound<'py, PyAny>),
     ) -> bool {
         let py = future.py();
         let object = task.bind(py);
         if !self.is_future(future) {
             return false;
         }
-        let (place, loops) = self.event_loop;
         with_critical_section2(object, future, || {
-            let is_usual = load(future, place) == loops
+            let is_usual = load(future, self.event_loop) == event_loop.as_ptr().addr()
                 && self.yielded.fits(future)
                 && layout.may_be_stepped(py, task);
             if is_usual {
@@ -167,6 +194,34 @@ impl FutureLayout {
                 fill(object, self.waits_for, future.clone());
             }
             is_usual
+        })
+    }
+
+    /// Gives `future`, pending and waited for by nobody but what has a callback of class `waiter`, its
+    /// result; the callback and its context are to be called for now. Where that is not the case,
+    /// nothing is changed.
+    pub fn settle<'py>(
+        &self,
+        future: &Bound<'py, PyAny>,
+        result: &Bound<'py, PyAny>,
+        event_loop: &Bound<'py, PyAny>,
+        waiter: &Bound<'py, PyType>,
+    ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        if !self.is_future(future) {
+            return None;
+        }
+        with_critical_section(future, || {
+            let is_usual = load(future, self.event_loop) == event_loop.as_ptr().addr()
+                && self.waited_for.fits(future)
+                && is_of_class(future, self.callback, waiter)
+                && load(future, self.context) != 0;
+            if !is_usual {
+                return None;
+            }
+            fill(future, self.result, result.clone());
+            let (place, finished) = self.finished;
+            store(future, place, finished);
+            take(future, self.callback).zip(take(future, self.context))
         })
     }
 
@@ -223,4 +278,21 @@ fn registered(
         changes.iter().filter(|(place, ..)| *place != context && Some(*place) != awaited_by);
     let (callback, before, _) = rest.next()?;
     (*before == 0 && rest.next().is_none()).then_some((*callback, context, awaited_by))
+}
+
+/// Where a future has its result, and what says that it has one, by what `set_result` changes.
+fn finished(
+    future: &Bound<'_, PyAny>,
+    fresh: &[(isize, usize)],
+) -> PyResult<Option<(isize, (isize, usize))>> {
+    let value = PyDict::new(future.py()).into_any();
+    future.call_method1(intern!(future.py(), "set_result"), (&value,))?;
+    let changes = changed(fresh, &own(future));
+    let Some(result) = only(future, value.as_ptr().addr()) else { return Ok(None) };
+    Ok(match changes[..] {
+        [(a, 0, _), (b, _, state)] | [(b, _, state), (a, 0, _)] if a == result => {
+            Some((result, (b, state)))
+        }
+        _ => None,
+    })
 }

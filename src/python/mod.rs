@@ -9,6 +9,7 @@
 //! * [`coroutine`] steps a coroutine;
 //! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter, and [`future_layout`]
 //!   those by which it waits for a future; both look at an object's `words`;
+//! * [`new_future`] makes an `asyncio.Future`;
 //! * [`task_wakeup`] tells the callback by which a Task waits;
 //! * [`asyncio_thread`] reaches the current Task of a thread and the list of its Tasks;
 //! * [`error`] takes the exception that a call left behind;
@@ -34,6 +35,7 @@ pub mod guarded;
 pub mod json;
 pub mod lane_bound;
 pub mod method;
+pub mod new_future;
 pub mod park;
 mod room;
 pub mod socket;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 const WORD: usize = size_of::<usize>();
 
@@ -165,4 +166,15 @@ pub(super) fn is_number(object: &Bound<'_, PyAny>, place: isize) -> bool {
     let value = load(object, place) as *mut ffi::PyObject;
     // SAFETY: the place holds an owned reference or null.
     !value.is_null() && unsafe { ffi::PyLong_CheckExact(value) != 0 }
+}
+
+/// Whether the reference at `place` is to an object of that class itself.
+pub(super) fn is_of_class(
+    object: &Bound<'_, PyAny>,
+    place: isize,
+    class: &Bound<'_, PyType>,
+) -> bool {
+    let value = load(object, place) as *mut ffi::PyObject;
+    // SAFETY: the place holds an owned reference or null; the object is locked.
+    !value.is_null() && unsafe { ffi::Py_TYPE(value) } == class.as_type_ptr()
 }
