@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use super::bare_yield::ReadyQueue;
 use super::completion::Completion;
+use super::in_lane::ReadyQueue;
 use super::task::Tasks;
 use super::waiting::Waiting;
 use crate::telemetry::LaneMeter;

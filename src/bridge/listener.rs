@@ -118,10 +118,10 @@ pub fn intercept(callback: &Bound<'_, PyAny>, argument: Option<&Bound<'_, PyAny>
 ///
 /// # Errors
 /// What `body` raises.
-pub(super) fn catch<'py>(
+pub(super) fn catch<'py, R>(
     py: Python<'py>,
-    body: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+    body: impl FnOnce() -> PyResult<R>,
+) -> PyResult<(R, Option<Bound<'py, PyAny>>)> {
     struct Disarm;
     impl Drop for Disarm {
         fn drop(&mut self) {

@@ -24,8 +24,8 @@
 //! [`Completion`] the moment it is known, inside the Task's context, without an extra turn
 //! ([`intercept`]).
 //!
-//! * The Task owns the coroutine and, once that waits for something, the `Completion`. A coroutine
-//!   that only gives way is stepped by the lane, which then has both (`bare_yield`).
+//! * The Task owns the coroutine and, once it steps that itself, the `Completion`. A coroutine that
+//!   gives way or waits for a future is stepped by the lane, which then has both (`in_lane`).
 //! * The Rust side ([`CoroutineFuture`]) owns a reference to the Task and shares the slot that the
 //!   `Completion` fills. Dropping it cancels the Task.
 //! * A Rust future awaited from Python is owned by its awaitable and polled by the awaiting Task
@@ -48,7 +48,6 @@
 //!   had to say is dropped.
 
 mod awaitable;
-mod bare_yield;
 mod completion;
 mod current;
 mod eager;
@@ -57,6 +56,8 @@ mod foreign;
 mod future;
 mod home;
 mod homebound;
+mod in_lane;
+mod lane_wakeup;
 mod listener;
 mod mailbox;
 mod primed;
@@ -70,11 +71,12 @@ mod thread_end;
 mod waiting;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
-pub use bare_yield::{ReadyQueue, Resumption};
 pub use completion::{Completion, Next};
 pub use factory::TaskFactory;
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
 pub use home::{AtHome, Home, after_python, thread_name};
+pub use in_lane::{ReadyQueue, Resumption};
+pub use lane_wakeup::LaneWakeup;
 pub use listener::{intercept, was_answered};
 pub use mailbox::Mailbox;
 pub use remote::{LaneHandle, RemoteFuture};

@@ -9,11 +9,12 @@
 //! * Most of them end in it and never look at their Task. The Task is then as new, nobody else
 //!   refers to it ([`TaskLayout::is_unnoticed`]), and it serves another coroutine: making one costs
 //!   more than the whole step. One that was looked at is told the outcome and let go.
-//! * A coroutine that only gives way (`asyncio.sleep(0)`) keeps its Task, and the lane takes the
-//!   next step, too ([`BareYield`]).
-//! * One that waits keeps its Task. The Task is given the step that was taken ([`Primed`]) and steps
-//!   the coroutine itself from then on; at its end it tells the lane ([`Listener`]). If a result is
-//!   all that came of it, it is made as new again ([`TaskLayout::renew`]).
+//! * A coroutine that only gives way (`asyncio.sleep(0)`), or that waits for a future of asyncio's own
+//!   class, keeps its Task, and the lane takes the next step, too ([`InLane`]).
+//! * One that waits for anything else keeps its Task. The Task is given the step that was taken
+//!   ([`Primed`]) and steps the coroutine itself from then on; at its end it tells the lane
+//!   ([`Listener`]). If a result is all that came of it, it is made as new again
+//!   ([`TaskLayout::renew`]).
 //!
 //! Where `asyncio.Task` is not that class (some tools put one of their own in its place), or is
 //! laid out in a way that [`TaskLayout`] cannot tell, each coroutine is started with
@@ -33,15 +34,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
-use super::bare_yield::{BareYield, ReadyQueue};
 use super::completion::{Completion, Next};
 use super::current::{Asyncio, Current};
+use super::in_lane::{InLane, ReadyQueue};
+use super::lane_wakeup::LaneWakeup;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
 use super::waiting::Waiting;
 use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
 use crate::python::context;
 use crate::python::coroutine::{Step, is_coroutine, send};
+use crate::python::future_layout::{FutureLayout, Waiter};
 use crate::python::task_layout::{PlainTask, TaskLayout};
 use crate::python::unique::is_alone;
 
@@ -58,6 +61,8 @@ pub(super) struct Tasks {
     context_keyword: Py<PyTuple>,
     /// Looked at when the first Task is made: the loop runs then.
     layout: OnceCell<Option<TaskLayout>>,
+    /// How a Task waits for a future, where the lane can have that done.
+    futures: OnceCell<FutureLayout>,
     primed: Py<Primed>,
     /// What an idle Task has for a context.
     no_context: Py<PyAny>,
@@ -70,6 +75,8 @@ pub(super) struct Worker {
     pub(super) step: Py<PyAny>,
     /// Told nothing yet, or all.
     listener: Cell<Option<Py<Listener>>>,
+    /// Idle, if the last future that it stood in is gone.
+    pub(super) wakeup: Cell<Option<Py<LaneWakeup>>>,
     /// Whether it is registered as taking its first step, apart from those that wait.
     eager: Cell<bool>,
 }
@@ -79,6 +86,8 @@ pub(super) enum Stepped<'py> {
     Ended(PyResult<Bound<'py, PyAny>>),
     /// It only gives way to others.
     GaveWay,
+    /// It waits for a future, and this stands in it.
+    WaitsInLane(Py<LaneWakeup>),
     /// It waits for something, and its Task goes on by itself.
     Waits,
 }
@@ -96,6 +105,7 @@ impl Tasks {
             asyncio: Asyncio::new(py)?,
             context_keyword: PyTuple::new(py, ["context"])?.unbind(),
             layout: OnceCell::new(),
+            futures: OnceCell::new(),
             primed: Py::new(py, Primed::new())?,
             no_context: py.import("contextvars")?.getattr("Context")?.call0()?.unbind(),
             idle: RefCell::new(Vec::new()),
@@ -128,18 +138,53 @@ impl Tasks {
         };
         let class = self.class.bind(py);
         let unregister = self.asyncio.unregister.bind(py);
-        let stand_ins = stand_ins.map(Bound::into_any);
         let coroutine = stand_ins[1].clone();
+        let stand_ins = stand_ins.map(Bound::into_any);
         let layout = TaskLayout::probe(class, stand_ins, &result, &mut make, unregister)?;
         if let Some(layout) = &layout {
             let context = self.no_context.bind(py);
-            if let Some((task, _step)) = make(&coroutine, context)? {
+            if let Some((task, _step)) = make(coroutine.as_any(), context)? {
                 task.setattr("_log_destroy_pending", false)?;
                 self.asyncio.find_thread(self.event_loop.bind(py), &layout.admit(task)?)?;
+            }
+            let context = context.call_method0("copy")?;
+            if self.ready.is_some()
+                && let Some((task, step)) = make(coroutine.as_any(), &context)?
+            {
+                task.setattr("_log_destroy_pending", false)?;
+                self.find_futures(
+                    coroutine.get(),
+                    &Waiter { task: &task, context: &context },
+                    &step,
+                )?;
             }
         }
         drop(nobody);
         Ok(self.layout.get_or_init(|| layout).as_ref())
+    }
+
+    /// Looks how a Task waits for a future, with one whose coroutine is `stand_in`.
+    fn find_futures<'py>(
+        &self,
+        stand_in: &Primed,
+        waiter: &Waiter<'_, 'py>,
+        step: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = step.py();
+        let class = py.import("_asyncio")?.getattr("Future")?.cast_into::<PyType>()?;
+        let wait = |future: &Bound<'py, PyAny>| {
+            stand_in.prime(Taken::Yielded(future.clone().unbind()));
+            call_no_args(step).map(drop)
+        };
+        let end = |future: &Bound<'py, PyAny>| {
+            let (_, wake) = catch(py, || future.call_method0("cancel"))?;
+            wake.map_or(Ok(()), |wake| call_one(&wake, future).map(drop))
+        };
+        let found = FutureLayout::probe(&class, self.event_loop.bind(py), waiter, wait, end)?;
+        if let Some(found) = found {
+            let _ = self.futures.set(found);
+        }
+        Ok(())
     }
 
     /// Takes the first step of `coroutine`; gives the Task if it suspended.
@@ -166,12 +211,16 @@ impl Tasks {
             Stepped::GaveWay => {
                 self.registered(py, &worker)?;
                 let address = context.as_ptr().addr();
-                let worker = match BareYield::queue(self, worker, context.clone()) {
-                    Ok(yielded) => return Ok(Some(Waiting::in_lane(yielded))),
+                let worker = match InLane::give_way(self, worker, context.clone()) {
+                    Ok(in_lane) => return Ok(Some(Waiting::in_lane(in_lane))),
                     Err(worker) => worker,
                 };
                 self.step_soon(worker.step.bind(py), &context)?;
                 Ok(Some(Waiting::of_lane(worker, address)))
+            }
+            Stepped::WaitsInLane(wakeup) => {
+                self.registered(py, &worker)?;
+                Ok(Some(Waiting::in_lane(InLane::wait(self, worker, context, &wakeup))))
             }
             Stepped::Waits => {
                 self.registered(py, &worker)?;
@@ -205,7 +254,10 @@ impl Tasks {
             First::Suspended(waited_for) if waited_for.is_none() => Ok(Stepped::GaveWay),
             First::Suspended(waited_for) => {
                 current.leave()?;
-                self.wait(layout, worker, waited_for).map(|()| Stepped::Waits)
+                match self.wait_in_lane(layout, worker, &waited_for, context) {
+                    Some(wakeup) => Ok(Stepped::WaitsInLane(wakeup)),
+                    None => self.wait(layout, worker, waited_for).map(|()| Stepped::Waits),
+                }
             }
         };
         let stepped = if entered { run() } else { context::run(context, run) };
@@ -222,8 +274,13 @@ impl Tasks {
         self.layout.get().and_then(Option::as_ref)
     }
 
-    pub(super) fn ready(&self) -> Option<&Rc<dyn ReadyQueue>> {
-        self.ready.as_ref()
+    pub(super) fn futures(&self) -> Option<&FutureLayout> {
+        self.futures.get()
+    }
+
+    /// The loop's ready queue, where the lane may use it.
+    pub(super) fn open_queue(&self) -> Option<&Rc<dyn ReadyQueue>> {
+        self.ready.as_ref().filter(|ready| ready.is_open())
     }
 
     /// A Task for `coroutine`, registered, and its context.
@@ -254,8 +311,8 @@ impl Tasks {
                 context
             }
         };
-        let (listener, eager) = (Cell::new(None), Cell::new(false));
-        Ok((Worker { task, step: step.unbind(), listener, eager }, context))
+        let (listener, wakeup, eager) = (Cell::new(None), Cell::new(None), Cell::new(false));
+        Ok((Worker { task, step: step.unbind(), listener, wakeup, eager }, context))
     }
 
     /// Without a loop of its own to go to, a Task goes to the running one.
@@ -267,9 +324,34 @@ impl Tasks {
         }
     }
 
+    /// Has the lane take the next step when the future that the coroutine yielded is done; `None`
+    /// where it is none, or has to be waited for by the Task itself.
+    fn wait_in_lane(
+        &self,
+        layout: &TaskLayout,
+        worker: &Worker,
+        waited_for: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
+    ) -> Option<Py<LaneWakeup>> {
+        let py = waited_for.py();
+        let futures = self.futures().filter(|futures| futures.is_future(waited_for))?;
+        self.open_queue()?;
+        let wakeup = match worker.wakeup.take() {
+            // Nobody has it: the future that it stood in has let go of it.
+            Some(idle) if is_alone(py, &idle) && idle.get().is_idle() => idle,
+            _ => Py::new(py, LaneWakeup::new(worker.step.clone_ref(py))).ok()?,
+        };
+        let callback = wakeup.bind(py).clone().into_any();
+        if futures.wait(layout, &worker.task, waited_for, callback, context.clone()) {
+            return Some(wakeup);
+        }
+        worker.wakeup.set(Some(wakeup));
+        None
+    }
+
     /// Lets the Task wait for what its coroutine yielded, and go on by itself. It is not current,
     /// and its context is entered, as in any step.
-    fn wait(
+    pub(super) fn wait(
         &self,
         layout: &TaskLayout,
         worker: &Worker,

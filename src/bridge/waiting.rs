@@ -7,9 +7,9 @@ use std::rc::Rc;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::bare_yield::BareYield;
 use super::completion::Completion;
 use super::future::cancel;
+use super::in_lane::InLane;
 use super::listener::Listener;
 use super::task::{Tasks, Worker};
 use crate::python::call::call_method_one;
@@ -24,8 +24,8 @@ enum Suspended {
         /// The address of its context.
         context: usize,
     },
-    /// The lane steps it, until it waits for something.
-    InLane(Rc<BareYield>),
+    /// The lane steps it, until something happens to its Task.
+    InLane(Rc<InLane>),
 }
 
 enum SteppedBy {
@@ -43,8 +43,8 @@ impl Waiting {
         Self(Suspended::InTask { worker: SteppedBy::Asyncio(task.unbind()), context })
     }
 
-    pub(super) fn in_lane(yielded: Rc<BareYield>) -> Self {
-        Self(Suspended::InLane(yielded))
+    pub(super) fn in_lane(in_lane: Rc<InLane>) -> Self {
+        Self(Suspended::InLane(in_lane))
     }
 
     /// Cancels the Task, unless it has ended.
@@ -54,7 +54,7 @@ impl Waiting {
                 cancel(worker.task.bind(py));
             }
             Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => cancel(task.bind(py)),
-            Suspended::InLane(yielded) => yielded.with_task(py, cancel).unwrap_or_default(),
+            Suspended::InLane(in_lane) => in_lane.with_task(py, cancel).unwrap_or_default(),
         }
     }
 
@@ -62,7 +62,7 @@ impl Waiting {
     pub fn context(&self) -> usize {
         match &self.0 {
             Suspended::InTask { context, .. } => *context,
-            Suspended::InLane(yielded) => yielded.context(),
+            Suspended::InLane(in_lane) => in_lane.context(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Waiting {
                 Some(worker.task.into_inner())
             }
             Suspended::InTask { worker: SteppedBy::Asyncio(task), .. } => Some(task),
-            Suspended::InLane(yielded) => yielded.with_task(py, |task| task.clone().unbind()),
+            Suspended::InLane(in_lane) => in_lane.with_task(py, |task| task.clone().unbind()),
         }
     }
 }
@@ -101,8 +101,8 @@ impl Tasks {
                 let name = intern!(py, "add_done_callback");
                 call_method_one(task.bind(py), name, listener.bind(py)).map(drop)
             }
-            Suspended::InLane(yielded) => {
-                yielded.listen(completion);
+            Suspended::InLane(in_lane) => {
+                in_lane.listen(completion);
                 Ok(())
             }
         }
@@ -113,7 +113,7 @@ impl Tasks {
         let worker = match waiting.0 {
             Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => worker,
             Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(()),
-            Suspended::InLane(yielded) => match yielded.take() {
+            Suspended::InLane(in_lane) => match in_lane.take() {
                 Some(worker) => worker,
                 None => return Ok(()),
             },

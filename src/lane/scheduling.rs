@@ -22,7 +22,7 @@ use super::remote_handle::RemoteHandle;
 use super::timer_handle::{Cancel, TimerHandle};
 use super::timers::Timed;
 use super::wakeup::Wakeup;
-use crate::bridge::{ReadyQueue, Resumption, intercept};
+use crate::bridge::{LaneWakeup, ReadyQueue, Resumption, intercept};
 use crate::python::call::{call_method, call_no_args, call_one};
 use crate::python::context;
 use crate::python::method::{
@@ -138,7 +138,8 @@ impl FastMethod for CallSoon {
         }
         if let (Some(context), [future]) = (parsed.context, parsed.rest)
             && core.has_own_call_soon.load(Ordering::Relaxed)
-            && is_task_wakeup(&parsed.lead[0], future)
+            && (parsed.lead[0].is_exact_instance_of::<LaneWakeup>()
+                || is_task_wakeup(&parsed.lead[0], future))
         {
             let [callback] = parsed.lead.map(|callback| callback.to_owned().unbind());
             let (future, context) =

@@ -7,7 +7,8 @@
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
-//! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter;
+//! * [`task_layout`] reaches two fields of `asyncio.Task` that have no setter, and [`future_layout`]
+//!   those by which it waits for a future; both look at an object's `words`;
 //! * [`task_wakeup`] tells the callback by which a Task waits;
 //! * [`asyncio_thread`] reaches the current Task of a thread and the list of its Tasks;
 //! * [`error`] takes the exception that a call left behind;
@@ -28,6 +29,7 @@ pub mod context;
 pub mod coroutine;
 pub mod error;
 pub mod fd;
+pub mod future_layout;
 pub mod guarded;
 pub mod json;
 pub mod lane_bound;
@@ -39,3 +41,4 @@ pub mod task_layout;
 pub mod task_wakeup;
 pub mod ticks;
 pub mod unique;
+mod words;

@@ -19,32 +19,15 @@
 //! under the object's lock, as asyncio reads it; the context, which asyncio reads without, is
 //! exchanged only while the Task is not registered and its owner holds all references.
 
-use std::ffi::c_ulong;
-use std::mem::size_of;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyType, PyTypeMethods};
 
-const WORD: usize = size_of::<usize>();
-
-/// Words of `PyObject` itself: the reference counts change all the time.
-const HEAD: usize = size_of::<ffi::PyObject>() / WORD;
-
-/// Where the object's dict and its weak references hang, in words from the object, if CPython
-/// manages them: in front of it, beyond the garbage collector's two words where it has them (the
-/// builds with the GIL).
-const MANAGED: [isize; 2] = if HEAD > 2 { [-2, -1] } else { [-4, -3] };
-
-/// `Py_TPFLAGS_MANAGED_WEAKREF | Py_TPFLAGS_MANAGED_DICT`.
-const MANAGED_FLAGS: c_ulong = 1 << 3 | 1 << 4;
-
-/// `Py_TPFLAGS_INLINE_VALUES`: attributes stand behind the object until somebody asks for its
-/// dict. What stands there begins with four bytes: room, attributes set, and two flags.
-const INLINE_VALUES_FLAG: c_ulong = 1 << 2;
+use super::words::{
+    Pattern, behind, changed, exchange, fill, is_number, load, look, only, references,
+};
 
 /// Which word holds what, counted from the start of the object.
 pub struct TaskLayout {
@@ -55,33 +38,6 @@ pub struct TaskLayout {
     callback: Option<(isize, isize)>,
     /// `None` where a Task cannot be told from a new one.
     pristine: Option<Pristine>,
-}
-
-/// Words of an object and what stands in them: runs of neighbours, each with the place of its first.
-struct Pattern(Box<[(isize, Box<[usize]>)]>);
-
-impl Pattern {
-    /// For words in ascending order; those between them do not matter.
-    fn new(words: &[(isize, usize)]) -> Self {
-        let runs = words.chunk_by(|(before, _), (after, _)| before + 1 == *after);
-        let run = |run: &[(isize, usize)]| {
-            Some((run.first()?.0, run.iter().map(|(_, word)| *word).collect()))
-        };
-        Self(runs.filter_map(run).collect())
-    }
-
-    /// Whether `object`, which nobody else can reach, has it.
-    fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
-        self.0.iter().all(|(first, expected)| {
-            // SAFETY: `look` found these words at an object of the same class, so all of them are
-            // the object's. Nobody else can reach it, so nobody writes meanwhile.
-            let found = unsafe {
-                let first = object.as_ptr().cast::<usize>().offset(*first);
-                std::slice::from_raw_parts(first, expected.len())
-            };
-            found == &**expected
-        })
-    }
 }
 
 /// What a Task looks like that is not registered and that nobody noticed.
@@ -359,12 +315,11 @@ fn callback<'py>(
     task.call_method("add_done_callback", (&function,), Some(&keywords))?;
     let places = (only(task, function.as_ptr().addr()), only(task, context.as_ptr().addr()));
     let (after, _) = look(task);
-    let changed: Vec<_> =
-        before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| *a).collect();
+    let changes = changed(&before, &after);
     task.call_method1("remove_done_callback", (&function,))?;
-    Ok(match (places, &changed[..]) {
+    Ok(match (places, &changes[..]) {
         // Both were null, and nothing else says that there is a callback.
-        ((Some(function), Some(context)), [(a, 0), (b, 0)])
+        ((Some(function), Some(context)), [(a, 0, _), (b, 0, _)])
             if [*a, *b] == [function, context] || [*b, *a] == [function, context] =>
         {
             Some((function, context))
@@ -431,94 +386,9 @@ fn returned(
     result: &Bound<'_, PyAny>,
 ) -> Option<(isize, (isize, usize))> {
     let result = only(task, result.as_ptr().addr())?;
-    let changed: Vec<_> = before
-        .iter()
-        .zip(after)
-        .filter(|(before, after)| before != after)
-        .map(|(before, after)| (before.0, before.1, after.1))
-        .collect();
-    let [a, b] = changed[..] else { return None };
+    let [a, b] = changed(before, after)[..] else { return None };
     let (own, (state, pending, finished)) = if a.0 == result { (a, b) } else { (b, a) };
     // Two addresses would differ in more than their lowest bits, or not at all.
     let is_number = pending ^ finished < 1 << 3;
     (own.0 == result && own.1 == 0 && is_number).then_some((result, (state, pending)))
-}
-
-/// The one place behind the head where `wanted` stands.
-fn only(object: &Bound<'_, PyAny>, wanted: usize) -> Option<isize> {
-    let (words, _) = look(object);
-    let mut places = words.iter().filter(|(_, word)| *word == wanted).map(|(place, _)| *place);
-    places.next().filter(|_| places.next().is_none())
-}
-
-/// Every word of `object` that is its own, and what stands behind it; and where each stands.
-#[allow(clippy::type_complexity, reason = "the two fields of `Pristine`")]
-fn look(object: &Bound<'_, PyAny>) -> (Vec<(isize, usize)>, Option<(isize, [u8; 3])>) {
-    // SAFETY: the type of a live object is live.
-    let (size, flags) = unsafe {
-        let class = object.get_type_ptr();
-        ((*class).tp_basicsize, ffi::PyType_GetFlags(class))
-    };
-    let managed = if flags & MANAGED_FLAGS == MANAGED_FLAGS { &MANAGED[..] } else { &[] };
-    let own = HEAD..usize::try_from(size).unwrap_or(0) / WORD;
-    let places = managed.iter().copied().chain(own.filter_map(|place| isize::try_from(place).ok()));
-    let words = places.map(|place| (place, load(object, place))).collect();
-    let behind = (flags & INLINE_VALUES_FLAG != 0).then(|| (size, behind(object, size)));
-    (words, behind)
-}
-
-/// The bytes after the first, `place` bytes from the start of the object.
-fn behind(object: &Bound<'_, PyAny>, place: isize) -> [u8; 3] {
-    // SAFETY: `place` is the size of an object whose class has the flag: CPython allocates at least
-    // the four bytes behind it.
-    let [_, rest @ ..] =
-        unsafe { object.as_ptr().cast::<u8>().offset(place).cast::<[u8; 4]>().read() };
-    rest
-}
-
-fn load(object: &Bound<'_, PyAny>, place: isize) -> usize {
-    // SAFETY: `place` comes from `look` at an object of the same class: inside the size that the
-    // class gives its instances, or one of the words that CPython allocates in front of them for
-    // what it manages. Objects are aligned to words. The load is atomic because another thread may
-    // write at the same time, while the object is registered.
-    unsafe {
-        AtomicUsize::from_ptr(object.as_ptr().cast::<usize>().offset(place)).load(Ordering::Relaxed)
-    }
-}
-
-/// Puts `value` where a reference belongs and none is.
-fn fill(object: &Bound<'_, PyAny>, place: isize, value: Bound<'_, PyAny>) {
-    // SAFETY: `probe` found that this word of the class is null or an owned reference, and the
-    // caller that it is null now; the object is locked.
-    unsafe {
-        object.as_ptr().cast::<*mut ffi::PyObject>().offset(place).write(value.into_ptr());
-    }
-}
-
-/// Puts `value` in the place of the reference that is there; gives the one before.
-fn exchange<'py>(
-    object: &Bound<'py, PyAny>,
-    place: isize,
-    value: Bound<'py, PyAny>,
-) -> Bound<'py, PyAny> {
-    // SAFETY: `probe` found that this word of the class is an owned reference; it is exchanged for
-    // another owned one, so every count stays right. What is given back is null only for a Task
-    // that was cleared by the garbage collector, which our own reference rules out. See the module
-    // doc for other threads.
-    unsafe {
-        let slot = object.as_ptr().cast::<*mut ffi::PyObject>().offset(place);
-        Bound::from_owned_ptr(object.py(), std::ptr::replace(slot, value.into_ptr()))
-    }
-}
-
-fn references(object: &Bound<'_, PyAny>) -> ffi::Py_ssize_t {
-    // SAFETY: a live object.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
-}
-
-/// Whether the reference at `place` is to an exact `int`.
-fn is_number(object: &Bound<'_, PyAny>, place: isize) -> bool {
-    let value = load(object, place) as *mut ffi::PyObject;
-    // SAFETY: the place of the name holds an owned reference or null.
-    !value.is_null() && unsafe { ffi::PyLong_CheckExact(value) != 0 }
 }
