@@ -7,6 +7,7 @@ after every round, marked partial until the last step is done.
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from profiling.environments import Prepared
 from profiling.errors import ComparisonError, UnavailableError
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.load import require_wrk
-from profiling.measuring import Pace, measure
+from profiling.measuring import Measured, Pace
 from profiling.peers import Entrant, Product, entrants
 from profiling.ratios import MEMORY, ROWS, STARTUP, Ceiling, Pair, Row
 from profiling.results import LeftOut, Method, Result, Sample, ServerFacts, Start, Weight
-from profiling.schedule import Step, in_round, plan
-from profiling.servers import BOTH_CORES, LOAD_CORE, SERVER_CORE, Fleet
+from profiling.schedule import SLICE_SECONDS, Step, in_round, plan, slices
+from profiling.servers import BOTH_CORES, LOAD_CORE, SERVER_CORE, Fleet, Server
 from profiling.statistics import median
 
 _PACE = Pace(seconds=4, warmup=1)
@@ -100,6 +101,7 @@ def _empty(options: Options, tool: str) -> Result:
             connections=list(options.connections),
             server_cores=SERVER_CORE,
             load_cores=LOAD_CORE,
+            slice_seconds=SLICE_SECONDS,
         ),
         harness_python=machine.python(),
     )
@@ -160,24 +162,35 @@ class _Comparison:
         if steps:
             self.console.begin(steps, steps * (pace.seconds + pace.warmup + _MEASUREMENT_OVERHEAD))
         for turn in range(self.options.rounds):
-            for step in in_round(groups, turn):
-                sample = self._measure(step, turn)
-                self.result.samples.append(sample)
-                self.console.measured(sample, self.options.rounds)
+            for group in in_round(groups, turn):
+                for sample in self._measure(group, turn):
+                    self.result.samples.append(sample)
+                    self.console.measured(sample, self.options.rounds)
             self._judge_rates()
             if self.result.samples:
                 results.save(self.result, self.path)
         self._weigh()
         self._time_starts()
 
-    def _measure(self, step: Step, turn: int) -> Sample:
-        prepared, what, pace = self.ready[step.entrant], step.what, self.options.pace
-        if what.both_cores:
-            with self.fleet.fresh(prepared, BOTH_CORES, what.lanes) as server:
-                server.check(what.scenario)
-                return measure(server, what, pace, turn)
-        with self.fleet.running(prepared).awake() as server:
-            return measure(server, what, pace, turn)
+    def _measure(self, group: Sequence[Step], turn: int) -> list[Sample]:
+        """Measure the halves of a ratio, or what stands alone; every server is frozen but one."""
+        with ExitStack() as fresh:
+            members = [Measured(self._server(step, fresh), step.what) for step in group]
+            for member in members:
+                member.warm_up(self.options.pace.warmup)
+            for member, seconds in slices(members, self.options.pace.seconds):
+                member.drive(seconds)
+            return [member.sample(turn) for member in members]
+
+    def _server(self, step: Step, fresh: ExitStack) -> Server:
+        """The frozen server of a step; one of its own, which `fresh` stops, has both cores."""
+        prepared, what = self.ready[step.entrant], step.what
+        if not what.both_cores:
+            return self.fleet.running(prepared)
+        server = fresh.enter_context(self.fleet.fresh(prepared, BOTH_CORES, what.lanes))
+        server.check(what.scenario)
+        server.freeze()
+        return server
 
     def _judge_rates(self) -> None:
         verdicts = [

@@ -3,11 +3,13 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from profiling.errors import ComparisonError
 from profiling.paths import WRK_SCRIPT
 from profiling.scenarios import JSON_TYPE, Scenario
+from profiling.statistics import median
 
 _MARK = "@@"
 _GRACE = 15.0
@@ -79,6 +81,31 @@ class Outcome:
     def rate(self) -> float:
         """Requests answered in a second."""
         return self.requests / self.seconds
+
+
+def joined(runs: Sequence[Outcome]) -> Outcome:
+    """What several runs of the same load saw; raises ValueError without any.
+
+    Counts and times add up. Percentiles do not: of each, the median of the runs is taken.
+    """
+    return Outcome(
+        requests=sum(run.requests for run in runs),
+        seconds=sum(run.seconds for run in runs),
+        latency=_median_latency([run.latency for run in runs if run.latency is not None]),
+        broken=sum(run.broken for run in runs),
+        timeouts=sum(run.timeouts for run in runs),
+        refused=sum(run.refused for run in runs),
+    )
+
+
+def _median_latency(known: Sequence[Latency]) -> Latency | None:
+    if not known:
+        return None
+    return Latency(
+        p50_us=median([latency.p50_us for latency in known]),
+        p95_us=median([latency.p95_us for latency in known]),
+        p99_us=median([latency.p99_us for latency in known]),
+    )
 
 
 def require_wrk() -> str:

@@ -1,11 +1,11 @@
-"""One measurement: warm up, drive, and what it cost the server."""
+"""What is measured of a server, and what it cost the server, at a stretch or in slices."""
 
 from dataclasses import dataclass
 
 from profiling.cpu import CoreMeter, CpuMeter
 from profiling.errors import ComparisonError
-from profiling.load import Load, Outcome, drive
-from profiling.results import Sample
+from profiling.load import Load, Outcome, drive, joined
+from profiling.results import Sample, Slice
 from profiling.scenarios import Scenario
 from profiling.servers import BOTH_CORES, LOAD_CORE, SERVER_CORE, Server
 
@@ -18,6 +18,7 @@ class Pace:
     """How long things are measured."""
 
     seconds: int
+    """That count, of each measurement in each round."""
     warmup: int
 
 
@@ -33,47 +34,84 @@ class Measurement:
     """Server and load share two cores, rather than having one each."""
 
 
-def measure(server: Server, what: Measurement, pace: Pace, turn: int) -> Sample:
-    """Drive a server that is running (not frozen) and return what it did."""
-    load_cores = BOTH_CORES if what.both_cores else LOAD_CORE
-    if pace.warmup:
-        _drive(server, what, Load(what.connections, pace.warmup, load_cores))
-    core, meter = CoreMeter(int(SERVER_CORE)), CpuMeter(server.pid)
-    seen = _drive(server, what, Load(what.connections, pace.seconds, load_cores))
-    used = meter.seconds()
-    others = 0.0 if what.both_cores else core.share_of_others(used or 0.0)
-    server.require_alive()
-    if used is None:
-        raise ComparisonError(f"{server.label} lost a process while it was measured.")
-    asked = f"{what.scenario.method} {what.scenario.name}"
-    if seen.refused:
-        raise ComparisonError(f"{server.label} refuses {seen.refused} requests of {asked}.")
-    if not seen.requests:
-        raise ComparisonError(f"{server.label} answers nothing to {asked} under load.")
-    return Sample(
-        server=server.label,
-        scenario=what.scenario.name,
-        connections=what.connections,
-        round=turn,
-        row=what.row,
-        lanes=what.lanes,
-        cores=BOTH_CORES if what.both_cores else SERVER_CORE,
-        requests=seen.requests,
-        rate=round(seen.rate, 1),
-        cpu_us=round(used / seen.requests * 1e6, 3),
-        p50_us=seen.latency.p50_us if seen.latency else None,
-        p95_us=seen.latency.p95_us if seen.latency else None,
-        p99_us=seen.latency.p99_us if seen.latency else None,
-        broken=seen.broken,
-        timeouts=seen.timeouts,
-        disturbed=round(others, 3),
-    )
+class Measured:
+    """A server that is measured once or in slices: warm up, drive, read what it cost, sum up."""
 
+    def __init__(self, server: Server, what: Measurement) -> None:
+        """Nothing happens yet; the server is awake only while it is driven."""
+        self._server = server
+        self._what = what
+        self._load_cores = BOTH_CORES if what.both_cores else LOAD_CORE
+        self._outcomes: list[Outcome] = []
+        self._cpu_seconds: list[float] = []
+        self._others: list[float] = []
 
-def _drive(server: Server, what: Measurement, load: Load) -> Outcome:
-    """Run wrk; when that fails because the server is gone, say so rather than what wrk says."""
-    try:
-        return drive(what.scenario, load, server.port)
-    except ComparisonError as error:
+    def warm_up(self, seconds: int) -> None:
+        """Drive it for so long, or not at all, without a look at what it does."""
+        if seconds:
+            with self._server.awake():
+                self._drive(seconds)
+
+    def drive(self, seconds: int) -> None:
+        """Drive it for so long and keep what was seen; raises ComparisonError if that is no use."""
+        server, what = self._server, self._what
+        with server.awake():
+            core, meter = CoreMeter(int(SERVER_CORE)), CpuMeter(server.pid)
+            seen = self._drive(seconds)
+            used = meter.seconds()
+            others = 0.0 if what.both_cores else core.share_of_others(used or 0.0)
         server.require_alive()
-        raise ComparisonError(f"{server.label}: {error}") from error
+        if used is None:
+            raise ComparisonError(f"{server.label} lost a process while it was measured.")
+        asked = f"{what.scenario.method} {what.scenario.name}"
+        if seen.refused:
+            raise ComparisonError(f"{server.label} refuses {seen.refused} requests of {asked}.")
+        if not seen.requests:
+            raise ComparisonError(f"{server.label} answers nothing to {asked} under load.")
+        self._outcomes.append(seen)
+        self._cpu_seconds.append(used)
+        self._others.append(others)
+
+    def sample(self, turn: int) -> Sample:
+        """All that was seen since the warm-up, as what a round measured."""
+        what, seen = self._what, self._outcomes
+        whole = joined(seen)
+        slices = [
+            Slice(rate=round(one.rate, 1), cpu_us=_microseconds(used, one.requests))
+            for one, used in zip(seen, self._cpu_seconds, strict=True)
+        ]
+        return Sample(
+            server=self._server.label,
+            scenario=what.scenario.name,
+            connections=what.connections,
+            round=turn,
+            row=what.row,
+            lanes=what.lanes,
+            cores=BOTH_CORES if what.both_cores else SERVER_CORE,
+            requests=whole.requests,
+            rate=round(whole.rate, 1),
+            cpu_us=_microseconds(sum(self._cpu_seconds), whole.requests),
+            p50_us=whole.latency.p50_us if whole.latency else None,
+            p95_us=whole.latency.p95_us if whole.latency else None,
+            p99_us=whole.latency.p99_us if whole.latency else None,
+            broken=whole.broken,
+            timeouts=whole.timeouts,
+            disturbed=round(sum(self._others) / len(self._others), 3),
+            slices=slices if len(slices) > 1 else [],
+        )
+
+    def _drive(self, seconds: int) -> Outcome:
+        """Run wrk; when that fails because the server is gone, say so rather than what wrk says."""
+        server, what = self._server, self._what
+        try:
+            return drive(
+                what.scenario, Load(what.connections, seconds, self._load_cores), server.port
+            )
+        except ComparisonError as error:
+            server.require_alive()
+            raise ComparisonError(f"{server.label}: {error}") from error
+
+
+def _microseconds(cpu_seconds: float, requests: int) -> float:
+    """CPU microseconds of one request."""
+    return round(cpu_seconds / requests * 1e6, 3)

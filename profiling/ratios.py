@@ -1,13 +1,20 @@
-"""The ratio table: what is compared with what, and what must be reached."""
+"""The ratio table: what is compared with what, and what must be reached.
 
-from collections.abc import Iterable, Sequence
+A ratio is the median of the ratios of neighbouring slices, those of all rounds in one heap. Two
+neighbours of a second share the machine's drift, so it cancels before anything is averaged; what
+remains differs from slice to slice without memory, so every one of them counts the same. The mean
+of what remains, or the ratio of the sums, is as fine while nobody disturbs, but one slice in which
+somebody did moves it; the median of the medians of the rounds throws away a quarter of the precision.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from profiling import scenarios
 from profiling.interpreters import Interpreter
 from profiling.peers import Entrant, Product, peer_of
-from profiling.results import Sample, Verdict
+from profiling.results import Sample, Slice, Verdict
 from profiling.scenarios import Scenario
 from profiling.statistics import median
 
@@ -32,7 +39,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Requests a second of one subject to those of another, measured back to back."""
+    """Requests a second of one subject to those of another, measured in turns."""
 
     name: str
     text: str
@@ -52,31 +59,53 @@ class Pair:
         if above is None or below is None:
             return None
         taken = [sample for sample in samples if sample.row == self.name]
-        upper = _by_round(taken, above, self.above.scenario)
-        lower = _by_round(taken, below, self.below.scenario)
-        rounds = sorted(upper.keys() & lower.keys())
+        upper = _half(taken, above, self.above.scenario)
+        lower = _half(taken, below, self.below.scenario)
+        by_cpu = _by_round(upper, lower, _of_cpu)
+        rounds = by_cpu if self.of_cpu else _by_round(upper, lower, _of_rates)
         if not rounds:
             return None
-        by_cpu = [lower[turn].cpu_us / upper[turn].cpu_us for turn in rounds]
-        by_rate = [upper[turn].rate / lower[turn].rate for turn in rounds]
-        rates = by_cpu if self.of_cpu else by_rate
-        measured = median(rates)
+        measured = _of_all(rounds)
         return Verdict(
             row=self.name,
             interpreter=side.value,
             measured=measured,
-            rounds=rates,
-            by_cpu=median(by_cpu),
+            rounds=[median(ratios) for ratios in rounds],
+            by_cpu=_of_all(by_cpu),
             reached=self.reached(measured),
         )
 
 
-def _by_round(samples: Iterable[Sample], entrant: Entrant, scenario: Scenario) -> dict[int, Sample]:
+def _half(samples: Iterable[Sample], entrant: Entrant, scenario: Scenario) -> dict[int, Sample]:
+    """The samples of one half of a ratio, by their round."""
     return {
         sample.round: sample
         for sample in samples
         if (sample.server, sample.scenario) == (entrant.label, scenario.name)
     }
+
+
+def _by_round(
+    upper: Mapping[int, Sample], lower: Mapping[int, Sample], ratio: Callable[[Slice, Slice], float]
+) -> list[list[float]]:
+    """The ratios of neighbouring slices in each round that has both halves."""
+    return [
+        [ratio(*pair) for pair in zip(upper[turn].turns, lower[turn].turns, strict=True)]
+        for turn in sorted(upper.keys() & lower.keys())
+    ]
+
+
+def _of_rates(upper: Slice, lower: Slice) -> float:
+    return upper.rate / lower.rate
+
+
+def _of_cpu(upper: Slice, lower: Slice) -> float:
+    return lower.cpu_us / upper.cpu_us
+
+
+def _of_all(rounds: Iterable[Iterable[float]]) -> float:
+    """The median of the ratios of all rounds together."""
+    return median([ratio for ratios in rounds for ratio in ratios])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +125,14 @@ class Scaling:
         """Return the verdict of the samples that were taken for this row; None without any."""
         label = Entrant(peer_of(Product.TREADLE), side).label
         taken = [s for s in samples if s.row == self.name and s.server == label]
-        one = {sample.round: sample.rate for sample in taken if sample.lanes == 1}
-        two = {sample.round: sample.rate for sample in taken if sample.lanes == 2}
-        rates = [two[turn] / one[turn] for turn in sorted(one.keys() & two.keys())]
-        if not rates:
+        one = {sample.round: sample for sample in taken if sample.lanes == 1}
+        two = {sample.round: sample for sample in taken if sample.lanes == 2}
+        ratios = _by_round(two, one, _of_rates)
+        if not ratios:
             return None
-        measured = median(rates)
+        measured, rounds = _of_all(ratios), [median(each) for each in ratios]
         reached = self.reached(measured)
-        return Verdict(self.name, side.value, measured, rates, by_cpu=None, reached=reached)
+        return Verdict(self.name, side.value, measured, rounds, by_cpu=None, reached=reached)
 
 
 class Quantity(Enum):

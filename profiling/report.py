@@ -96,7 +96,8 @@ def origin(result: Result) -> str:
         f"{'; '.join(builds) or 'treadle did not take part'}.",
         f"Server on core {how.server_cores}, {how.load_tool} on core {how.load_cores}, "
         f"{_counted(how.rounds, 'round')} of {how.seconds} s after {how.warmup_seconds} s of "
-        "warm-up, alternated; medians, and for ratios medians of the ratios of neighbours.",
+        "warm-up, alternated; medians, and for ratios medians of the ratios of neighbours"
+        + (f" of {how.slice_seconds} s." if how.slice_seconds else "."),
     ]
     taken = [sample.disturbed for sample in result.samples]
     doubtful = sum(part > DISTURBED for part in taken)

@@ -33,6 +33,8 @@ class Method(msgspec.Struct, frozen=True):
     connections: list[int]
     server_cores: str
     load_cores: str
+    slice_seconds: int | None = None
+    """How long the halves of a ratio take turns; None where each was measured at a stretch."""
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
@@ -57,8 +59,15 @@ class LeftOut(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Sample(msgspec.Struct, frozen=True):
-    """One run of the load tool."""
+class Slice(msgspec.Struct, frozen=True):
+    """One turn of a half of a ratio: one run of the load tool."""
+
+    rate: float
+    cpu_us: float
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a round measured of one server and scenario."""
 
     server: str
     scenario: str
@@ -80,6 +89,16 @@ class Sample(msgspec.Struct, frozen=True):
     timeouts: int
     disturbed: float
     """The part of the server's core that other programs, and other machines, took meanwhile."""
+    slices: list[Slice] = []
+    """Each beside the one of the other half that has its place; none if measured at a stretch.
+
+    Counts, rate and CPU time above are those of all of them, latencies their medians.
+    """
+
+    @property
+    def turns(self) -> list[Slice]:
+        """The slices; a measurement at a stretch is the only one."""
+        return self.slices or [Slice(self.rate, self.cpu_us)]
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -88,8 +107,9 @@ class Verdict(msgspec.Struct, frozen=True):
     row: str
     interpreter: str
     measured: float
+    """The median of the ratios of neighbours, those of all rounds."""
     rounds: list[float]
-    """What each round gave; `measured` is their median."""
+    """The same of each round: how far they lie apart says how much to believe."""
     by_cpu: float | None
     """The same ratio, of CPU time per request: the steadier of the two."""
     reached: bool

@@ -1,8 +1,9 @@
 """In which order things are measured, so that the machine's drift cancels.
 
-A round measures everything once. The two halves of a ratio come back to back, and every second
-round the other way about: what the machine does slowly hits both halves alike, and what being
-first or second does hits each as often. What no ratio needs follows, server beside server.
+A round measures everything once. The two halves of a ratio take turns of a second, every second
+time the other way about (A B B A A B B A): what the machine does slowly hits both halves alike, and
+what being first or second does hits each as often. Every second round begins with the other half.
+What no ratio needs follows, server beside server, each at a stretch.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,9 @@ from profiling.measuring import LANES_CONNECTIONS, Measurement
 from profiling.peers import Entrant, Product
 from profiling.ratios import LANES, MAIN_CONNECTIONS, Pair, Row
 from profiling.scenarios import AT_FULL_LOAD, AT_OTHER_LOADS
+
+SLICE_SECONDS = 1
+"""A turn of a half: wrk takes whole seconds, and the shorter, the less the machine's speed drifts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,20 @@ def main_connections(connections: Sequence[int]) -> int:
     return MAIN_CONNECTIONS if MAIN_CONNECTIONS in connections else connections[0]
 
 
-def in_round(groups: Iterable[list[Step]], turn: int) -> Iterator[Step]:
-    """The steps of one round: every group, turned round in every second one."""
+def in_round(groups: Iterable[list[Step]], turn: int) -> Iterator[list[Step]]:
+    """The groups of one round, each turned round in every second one."""
     for group in groups:
-        yield from group if turn % 2 == 0 else reversed(group)
+        yield group if turn % 2 == 0 else group[::-1]
+
+
+def slices[T](group: Sequence[T], seconds: int) -> Iterator[tuple[T, int]]:
+    """Who is measured when and for how many seconds, so that each is for `seconds` in all."""
+    if len(group) == 1:
+        yield group[0], seconds
+        return
+    for turn in range(seconds // SLICE_SECONDS):
+        for member in group if turn % 2 == 0 else reversed(group):
+            yield member, SLICE_SECONDS
 
 
 def _pair(

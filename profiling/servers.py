@@ -7,6 +7,7 @@ left. One thread touches both.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,11 +51,12 @@ class Server(Program):
 
 
 class Fleet:
-    """The servers of a comparison, by their labels; leaving the block stops them all."""
+    """The servers of a comparison, by label, fresh ones numbered; leaving the block stops all."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._servers: dict[str, Server] = {}
+        self._numbers = count(1)
         self._logs = tempfile.TemporaryDirectory(prefix="profiling-")
 
     def __enter__(self) -> Self:
@@ -89,7 +91,7 @@ class Fleet:
         self, prepared: Prepared, cores: str = SERVER_CORE, lanes: int = 1
     ) -> Iterator[Server]:
         """A server of its own for the block, ready when the block begins and not frozen."""
-        key = f"{prepared.entrant.label}, fresh"
+        key = f"{prepared.entrant.label}, fresh {next(self._numbers)}"
         server = self._started(prepared, cores, lanes, key)
         try:
             yield server

@@ -15,7 +15,15 @@ import pytest
 from profiling.extensions import BUILDING, build
 
 HERE = Path(__file__).parent
-FILES = ["test_future_to_python.py", "test_python_to_future.py"]
+FILES = [
+    "test_awaiting_from_other_threads.py",
+    "test_future_homes.py",
+    "test_future_outcomes.py",
+    "test_future_to_python.py",
+    "test_python_to_future.py",
+    "test_streams.py",
+    "test_what_rust_awaits.py",
+]
 
 
 @pytest.mark.slow

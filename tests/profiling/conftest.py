@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from profiling.results import Machine, Method, Result, Sample, ServerFacts
+from profiling.results import Machine, Method, Result, Sample, ServerFacts, Slice
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,7 @@ def make_sample() -> Callable[..., Sample]:
         connections: int = 64,
         cpu_us: float = 6.0,
         p50_us: float | None = 400.0,
+        slices: Sequence[tuple[float, float]] = (),
     ) -> Sample:
         return Sample(
             server=server,
@@ -54,6 +55,7 @@ def make_sample() -> Callable[..., Sample]:
             broken=0,
             timeouts=0,
             disturbed=0.0,
+            slices=[Slice(*one) for one in slices],
         )
 
     return make

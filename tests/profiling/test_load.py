@@ -1,7 +1,7 @@
 import pytest
 
 from profiling.errors import ComparisonError
-from profiling.load import Latency, Load, arguments, parse, require_wrk
+from profiling.load import Latency, Load, Outcome, arguments, joined, parse, require_wrk
 from profiling.scenarios import ITEMS, SYNC, SYNC_X16
 
 OUTPUT = """Running 4s test @ http://127.0.0.1:9201/sync
@@ -25,6 +25,17 @@ def test_the_report_of_the_script_is_read() -> None:
 
 def test_pipelined_requests_have_no_latency() -> None:
     assert parse(OUTPUT, depth=16).latency is None
+
+
+def test_runs_of_one_load_add_up_and_their_percentiles_do_not() -> None:
+    runs = [
+        Outcome(100, 1.0, Latency(10.0, 20.0, 30.0), 0, 1, 0),
+        Outcome(300, 1.0, Latency(20.0, 30.0, 90.0), 2, 0, 0),
+        Outcome(200, 2.0, Latency(30.0, 10.0, 40.0), 0, 0, 3),
+    ]
+    assert joined(runs) == Outcome(600, 4.0, Latency(20.0, 20.0, 40.0), 2, 1, 3)
+    assert joined(runs).rate == 150.0
+    assert joined([parse(OUTPUT, depth=16)]).latency is None
 
 
 def test_an_end_without_a_report_is_an_error() -> None:

@@ -2,7 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
+from profiling import results
 from profiling.interpreters import Interpreter
+from profiling.paths import RESULTS
 from profiling.ratios import LANES, MEMORY, PAIRS, ROWS, STARTUP, Pair
 from profiling.results import Sample
 
@@ -49,6 +51,65 @@ def test_a_pair_is_judged_by_the_median_of_its_rounds(make_sample: MakeSample) -
     assert verdict.measured == pytest.approx(0.97)
     assert verdict.reached
     assert len(verdict.rounds) == 3
+
+
+def test_the_slices_of_all_rounds_count_alike(make_sample: MakeSample) -> None:
+    # In the first two rounds somebody disturbed one slice: of the sums it would be 3.7 and 0.4.
+    rounds = [
+        ([(10.0, 6.0), (90.0, 6.0), (10.0, 6.0)], [(10.0, 3.0), (10.0, 3.0), (10.0, 3.0)]),
+        ([(20.0, 6.0), (20.0, 6.0), (20.0, 6.0)], [(20.0, 3.0), (99.0, 6.0), (20.0, 9.0)]),
+        ([(10.0, 6.0), (10.0, 6.0), (10.0, 6.0)], [(20.0, 3.0), (20.0, 3.0), (20.0, 3.0)]),
+    ]
+    samples = []
+    for turn, (above, below) in enumerate(rounds):
+        for scenario, slices in (("/async", above), ("/sync", below)):
+            samples.append(
+                make_sample(
+                    "treadle 3.14t", scenario, 1.0, turn=turn, row="async-to-sync", slices=slices
+                )
+            )
+    verdict = row("async-to-sync").judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert (verdict.rounds, verdict.measured) == ([1.0, 1.0, 0.5], 1.0)
+    assert verdict.by_cpu == 0.5
+
+
+def test_all_slices_are_more_than_the_rounds(make_sample: MakeSample) -> None:
+    told = {0: [1.0, 1.0, 1.0], 1: [0.5, 0.5, 0.9], 2: [0.5, 0.5, 1.0]}
+    samples = []
+    for turn, ratios in told.items():
+        samples += [
+            make_sample(
+                "treadle 3.14t",
+                "/cpu",
+                1.0,
+                turn=turn,
+                row="lanes",
+                lanes=lanes,
+                slices=[(ratio if lanes == 2 else 1.0, 6.0) for ratio in ratios],
+            )
+            for lanes in (2, 1)
+        ]
+    verdict = LANES.judge(samples, FREE_THREADED)
+    assert verdict is not None
+    assert verdict.rounds == [1.0, 0.5, 0.5]
+    assert verdict.measured == 0.9
+
+
+def test_a_kept_result_is_judged_again_as_it_was() -> None:
+    for file in sorted(RESULTS.glob("[0-9]*.json")):
+        result = results.load(file)
+        again = [
+            verdict
+            for kind in (*PAIRS, LANES)
+            for side in Interpreter
+            if (verdict := kind.judge(result.samples, side)) is not None
+        ]
+        assert again
+        kept = {(verdict.row, verdict.interpreter): verdict for verdict in result.verdicts}
+        for verdict in again:
+            then = kept[verdict.row, verdict.interpreter]
+            assert (verdict.measured, verdict.rounds) == (then.measured, then.rounds)
 
 
 def test_the_cost_of_telemetry_is_judged_by_cpu(make_sample: MakeSample) -> None:

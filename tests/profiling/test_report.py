@@ -60,6 +60,12 @@ def test_a_document_names_machine_commit_and_what_is_wrong_with_it(result: Resul
     assert "Left out: robyn 3.14: pip failed." in text
 
 
+def test_a_document_says_how_the_halves_took_turns(result: Result) -> None:
+    assert "ratios of neighbours.\n" in report.document(result)  # as before there were slices
+    result.method = msgspec.structs.replace(result.method, slice_seconds=1)
+    assert "ratios of neighbours of 1 s.\n" in report.document(result)
+
+
 def test_the_overview_has_a_line_for_every_server(result: Result, make_sample: MakeSample) -> None:
     result.samples = [
         make_sample("treadle 3.14t", "/sync", 154_000.0, cpu_us=6.2),

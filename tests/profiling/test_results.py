@@ -13,7 +13,10 @@ MakeSample = Callable[..., Sample]
 def test_a_result_comes_back_as_it_was_saved(
     result: Result, make_sample: MakeSample, tmp_path: Path
 ) -> None:
-    result.samples = [make_sample("treadle 3.14t", "/sync x16", 1.5, p50_us=None)]
+    result.samples = [
+        make_sample("treadle 3.14t", "/sync x16", 1.5, p50_us=None),
+        make_sample("treadle 3.14t", "/sync", 1.5, slices=[(1.0, 6.0), (2.0, 6.5)]),
+    ]
     result.verdicts = [Verdict("async-to-sync", "3.14t", 0.97, [0.97], 0.98, True)]
     result.weights = [Weight("treadle 3.14t", 9_000.0, [9_000.0], 4_000)]
     result.starts = [Start("treadle 3.14t", 65.0, [65.0])]

@@ -1,7 +1,7 @@
 from profiling.interpreters import PYTHONS, Interpreter
 from profiling.peers import Product, entrants
 from profiling.ratios import LANES, PAIRS, ROWS
-from profiling.schedule import in_round, main_connections, plan
+from profiling.schedule import in_round, main_connections, plan, slices
 
 BOTH = list(PYTHONS)
 EVERYBODY = entrants(frozenset(Product), PYTHONS)
@@ -10,16 +10,25 @@ EVERYBODY = entrants(frozenset(Product), PYTHONS)
 def test_the_halves_of_a_ratio_stand_side_by_side_in_every_round() -> None:
     groups = plan(EVERYBODY, BOTH, ROWS, (64,), only_rows=True)
     for turn in range(2):
-        steps = list(in_round(groups, turn))
-        for at in range(0, len(steps), 2):
-            assert steps[at].what.row == steps[at + 1].what.row is not None
+        for above, below in in_round(groups, turn):
+            assert above.what.row == below.what.row is not None
 
 
 def test_every_second_round_turns_them_about() -> None:
     groups = plan(EVERYBODY, [Interpreter.FREE_THREADED], PAIRS[:1], (64,), only_rows=True)
-    there, back = list(in_round(groups, 0)), list(in_round(groups, 1))
+    (there,), (back,) = in_round(groups, 0), in_round(groups, 1)
     assert there == back[::-1]
     assert [step.what.scenario.name for step in there] == ["/async", "/sync"]
+
+
+def test_the_halves_take_turns_of_a_second() -> None:
+    taken = list(slices(["A", "B"], 4))
+    assert "".join(half for half, _ in taken) == "ABBAABBA"
+    assert {seconds for _, seconds in taken} == {1}
+
+
+def test_what_stands_alone_is_measured_at_a_stretch() -> None:
+    assert list(slices(["A"], 4)) == [("A", 4)]
 
 
 def test_a_pair_needs_both_of_its_servers() -> None:
