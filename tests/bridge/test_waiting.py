@@ -204,6 +204,10 @@ async def a_future_that_several_wait_for() -> object:
     soon(soon, soon, ready.set_result, "for all")
     log.append(["self", await ready])
     await asyncio.gather(*others)
+    if sys.version_info >= (3, 14):
+        graph = asyncio.capture_call_graph(ready)
+        assert graph is not None
+        log.append([len(graph.awaited_by)])
     return log
 
 
@@ -214,6 +218,24 @@ async def a_future_that_is_shielded() -> object:
     log = [await told(asyncio.shield(ready)), ready.done(), task.uncancel()]
     soon(ready.set_result, "still there")
     return [*log, await ready]
+
+
+@scenario
+async def a_sleep_that_others_look_at() -> object:
+    task, log = this_task(), []
+
+    def look() -> None:
+        waited = task._fut_waiter  # type: ignore[attr-defined]
+        waited.add_done_callback(lambda done: log.append([done.result(), done.done()]))
+
+    soon(look)
+    log.append(await asyncio.sleep(0.001, "slept"))
+    await asyncio.sleep(0)
+    soon(lambda: task._fut_waiter.set_result("early"))  # type: ignore[attr-defined]
+    log.append(await asyncio.sleep(10, "slept"))
+    soon(lambda: task._fut_waiter.cancel())  # type: ignore[attr-defined]
+    log.append(await told(asyncio.sleep(10)))
+    return [*log, await asyncio.sleep(0.001, "at last")]
 
 
 @scenario
