@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 
 use super::problem::{Problem, Rejection};
+use crate::python::call::call_one;
 
 static VALIDATION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static DECODE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -36,7 +37,7 @@ pub fn decode(decoder: &Bound<'_, PyAny>, bytes: &[u8]) -> Result<Py<PyAny>, Rej
             reason: "missing".to_owned(),
         }]));
     }
-    match decoder.call1((PyBytes::new(py, bytes),)) {
+    match call_one(decoder, &PyBytes::new(py, bytes)) {
         Ok(value) => Ok(value.unbind()),
         Err(error) => Err(explain(py, error)?),
     }

@@ -1,10 +1,10 @@
 //! A handler's compiled plan: arguments in, response out.
 //!
 //! A [`Route`] is made once, when its handler is registered: [`param`] says where each argument
-//! comes from and how it is converted, [`scalar`] converts text, [`body`] decodes JSON. Each lane
-//! takes a copy of all plans at start-up ([`Plan::for_lane`]), so that lanes do not fight over
-//! the reference counts of what every request touches. [`respond`] turns what the handler gave
-//! back into an HTTP response.
+//! comes from and how it is converted, [`query`] reads query strings, [`scalar`] converts text, [`body`]
+//! decodes JSON. Each lane takes a copy of all plans at start-up ([`Plan::for_lane`]), so that lanes do
+//! not fight over the reference counts of what every request touches. [`respond`] turns what the
+//! handler gave back into an HTTP response.
 //!
 //! [`Request`], [`Response`] and [`Headers`] are what Python code holds. They are plain values
 //! behind locks that are never held while Python runs; the request's body stream belongs to the
@@ -15,6 +15,7 @@ mod headers;
 mod param;
 mod plan;
 mod problem;
+mod query;
 mod request;
 mod respond;
 mod response;

@@ -10,8 +10,8 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use super::param::{Param, Source};
 use super::problem::{Problem, Rejection};
 use super::request::HeadRef;
-use super::{body, request::Request};
-use crate::router::Pattern;
+use super::{body, query, request::Request};
+use crate::router::{PathParams, Pattern};
 
 /// How a handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub type Arguments = Vec<Py<PyAny>>;
 /// What the arguments are made from.
 pub struct Input<'a> {
     /// Raw path parameters, in pattern order; a rest that is empty is not among them.
-    pub path: &'a [(&'a str, &'a str)],
+    pub path: &'a PathParams<'a, 'a>,
     /// The request's head.
     pub head: HeadRef<'a>,
     /// The request object, where the plan asks for one.
@@ -329,9 +329,8 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
     let default = |missing: &str| param.default(py).map(|found| found.ok_or(missing.to_owned()));
     match param.source {
         Source::Path => {
-            let found = input.path.iter().find(|(name, _)| *name == param.alias);
             // Every route that is met has all its parameters, but for a rest that is empty.
-            let raw = found.map_or("", |(_, raw)| raw);
+            let raw = input.path.get(&param.alias).unwrap_or_default();
             if !raw.contains('%') {
                 return param.scalar.convert(py, raw);
             }
@@ -353,7 +352,7 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
         },
         _ => {
             let query = input.head.uri.query().unwrap_or_default();
-            let mut values = form_urlencoded::parse(query.as_bytes())
+            let mut values = query::pairs(query)
                 .filter(|(name, _)| *name == param.alias)
                 .map(|(_, value)| value);
             if !param.list {

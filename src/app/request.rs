@@ -19,6 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
 use super::body;
 use super::headers::Headers;
+use super::query;
 use crate::bridge::into_awaitable;
 use crate::http::{BodyError, RequestBody};
 use crate::python::lane_bound::LaneBound;
@@ -285,8 +286,7 @@ impl Request {
     #[getter]
     fn query(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let make = || -> PyResult<Py<PyAny>> {
-            let pairs: Vec<(String, String)> =
-                form_urlencoded::parse(self.query_string().as_bytes()).into_owned().collect();
+            let pairs: Vec<_> = query::pairs(self.query_string()).collect();
             let class = QUERY_PARAMS.import(py, "treadle.datastructures", "QueryParams")?;
             Ok(class.call1((pairs,))?.unbind())
         };

@@ -237,8 +237,7 @@ impl Dispatcher {
         let arguments = if plan.takes_nothing() {
             Vec::new()
         } else {
-            let path: Vec<(&str, &str)> = params.iter().collect();
-            match plan.arguments(py, &self.input(&path, parts.into(), None)) {
+            match plan.arguments(py, &self.input(params, parts.into(), None)) {
                 Ok(arguments) => arguments,
                 Err(rejection) => {
                     let head = self.keep(plan, parts, params, connection);

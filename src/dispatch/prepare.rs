@@ -27,9 +27,8 @@ impl Dispatcher {
         if plan.needs_request() || self.face.find_handler.is_some() {
             keep_params(plan, head, params);
         }
-        let path: Vec<(&str, &str)> = params.iter().collect();
         if !plan.needs_request() {
-            return match self.arguments(py, plan, &path, head, None) {
+            return match self.arguments(py, plan, params, head, None) {
                 Err(answer) => answer,
                 Ok(arguments) if plan.needs_body() => {
                     self.read_then_invoke(plan, head.clone(), None, unread, arguments)
@@ -41,7 +40,7 @@ impl Dispatcher {
             Ok(request) => request,
             Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head.into(), error))),
         };
-        match self.arguments(py, plan, &path, head, Some(&request)) {
+        match self.arguments(py, plan, params, head, Some(&request)) {
             Err(answer) => answer,
             Ok(arguments) if plan.needs_body() => match request.get().take_body() {
                 BodyState::Unread(unread) => {
@@ -74,7 +73,7 @@ impl Dispatcher {
         self: &Rc<Self>,
         py: Python<'_>,
         plan: &Rc<Plan>,
-        path: &[(&str, &str)],
+        path: &PathParams<'_, '_>,
         head: &Arc<RequestHead>,
         request: Option<&Py<Request>>,
     ) -> Result<Arguments, Answer> {
@@ -86,7 +85,7 @@ impl Dispatcher {
 
     pub(super) fn input<'a>(
         &'a self,
-        path: &'a [(&'a str, &'a str)],
+        path: &'a PathParams<'a, 'a>,
         head: HeadRef<'a>,
         request: Option<&'a Py<Request>>,
     ) -> Input<'a> {
