@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import selectors
+import signal
 import sys
 import unittest
 from collections.abc import Iterator
@@ -111,6 +112,9 @@ def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def main() -> None:
+    # A shell that starts a program in the background has it ignore Ctrl+C; the tests interrupt
+    # themselves, and some would wait for that for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     order = json.loads(sys.argv[2])
     if not order["stock"]:
         install()
