@@ -61,6 +61,7 @@ mod lane_wakeup;
 mod listener;
 mod mailbox;
 mod primed;
+mod probing;
 mod remote;
 mod signal;
 mod spawn;
