@@ -2,8 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::python::lane_bound::LaneBound;
 
@@ -34,12 +35,18 @@ pub struct Primed {
 struct State {
     taken: RefCell<Option<Taken>>,
     thrown_at: Cell<bool>,
+    /// Whose step it is: what it is asked for by those who name the Task's coroutine.
+    coroutine: RefCell<Option<Py<PyAny>>>,
 }
 
 impl Primed {
     pub(super) fn new() -> Self {
         Self {
-            state: LaneBound::new(State { taken: RefCell::new(None), thrown_at: Cell::new(false) }),
+            state: LaneBound::new(State {
+                taken: RefCell::new(None),
+                thrown_at: Cell::new(false),
+                coroutine: RefCell::new(None),
+            }),
         }
     }
 
@@ -48,6 +55,13 @@ impl Primed {
         if let Some(state) = self.state.get() {
             state.thrown_at.set(false);
             state.taken.replace(Some(taken));
+        }
+    }
+
+    /// Whose step that is, or that it is over.
+    pub(super) fn stand_in_for(&self, coroutine: Option<Py<PyAny>>) {
+        if let Some(state) = self.state.get() {
+            state.coroutine.replace(coroutine);
         }
     }
 
@@ -103,4 +117,15 @@ impl Primed {
     }
 
     fn close(&self) {}
+
+    /// The coroutine's: a Task that complains in this step names it.
+    fn __getattr__(&self, py: Python<'_>, name: &Bound<'_, PyString>) -> PyResult<Py<PyAny>> {
+        let coroutine = self.state.get().and_then(|state| {
+            state.coroutine.borrow().as_ref().map(|coroutine| coroutine.clone_ref(py))
+        });
+        match coroutine {
+            Some(coroutine) => coroutine.getattr(py, name),
+            None => Err(PyAttributeError::new_err(name.clone().unbind())),
+        }
+    }
 }

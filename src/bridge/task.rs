@@ -376,10 +376,14 @@ impl Tasks {
         py: Python<'_>,
         taken: Taken,
     ) -> PyResult<()> {
-        self.primed.get().prime(taken);
-        let primed = self.primed.bind(py).clone().into_any();
+        let primed = self.primed.get();
+        primed.prime(taken);
+        primed.stand_in_for(Some(layout.coroutine(py, &worker.task).unbind()));
         let step = || call_no_args(worker.step.bind(py)).map(drop);
-        layout.with_stand_in(py, &worker.task, primed, step)
+        let stand_in = self.primed.bind(py).clone().into_any();
+        let stepped = layout.with_stand_in(py, &worker.task, stand_in, step);
+        primed.stand_in_for(None);
+        stepped
     }
 
     /// Has `completion` told what becomes of a Task that goes on by itself.
