@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.eager import outcome_of_eager_task
+from support.tasks import VAR, this_task
 from support.types import Connect, Serve
 
 from treadle import App
@@ -19,18 +20,11 @@ from treadle.testing import TestClient
 
 Scenario = Callable[[], Coroutine[Any, Any, Any]]
 SCENARIOS: dict[str, Scenario] = {}
-VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset")
 
 
 def scenario(function: Scenario) -> Scenario:
     SCENARIOS[function.__name__] = function
     return function
-
-
-def this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 def soon(callback: Callable[..., object], *args: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import re
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.eager import outcome_of_eager_task
+from support.tasks import VAR, future, this_task
 from support.types import Connect, Serve
 
 from treadle import App
@@ -20,7 +20,6 @@ from treadle.testing import TestClient
 
 Scenario = Callable[[], Coroutine[Any, Any, Any]]
 SCENARIOS: dict[str, Scenario] = {}
-VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset")
 
 
 def scenario(function: Scenario) -> Scenario:
@@ -28,18 +27,8 @@ def scenario(function: Scenario) -> Scenario:
     return function
 
 
-def this_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
 def soon(callback: Callable[..., object], *args: object) -> None:
     asyncio.get_running_loop().call_soon(callback, *args)
-
-
-def future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
 
 
 async def told(awaitable: Any) -> object:

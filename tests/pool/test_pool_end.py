@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from support.pools import Gate, value
@@ -77,19 +76,21 @@ def test_what_coroutines_left_on_their_loop_is_ended() -> None:
 
 
 def test_a_pool_that_is_forgotten_finishes_its_work_and_ends() -> None:
-    before = threading.active_count()
+    before = threading.enumerate()
     gate = Gate()
     pool = LoopPool(2)
+    lanes = [thread for thread in threading.enumerate() if thread not in before]
+    assert lanes
     handle = pool.spawn(gate.wait("x"))
     gate.wait_entered()
     del pool
     gc.collect()
     gate.open()
     assert handle.result(10) == "x"
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    for lane in lanes:
+        lane.join(10)
+    assert not [lane for lane in lanes if lane.is_alive()]
+    assert threading.active_count() <= len(before)
 
 
 def test_pools_leave_no_descriptor_behind() -> None:
