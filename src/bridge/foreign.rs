@@ -104,7 +104,7 @@ fn let_go(home: &Rc<Home>) {
 
 /// A reader that is never called; when its loop is closed, it goes, and closes the home.
 #[pyclass(frozen, module = "treadle._treadle")]
-struct CloseNotice {
+pub(super) struct CloseNotice {
     home: LaneBound<Weak<Home>>,
     /// Not what keeps the loop alive, which keeps this.
     mailbox: sync::Weak<Mailbox>,

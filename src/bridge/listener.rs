@@ -108,10 +108,13 @@ pub fn intercept(callback: &Bound<'_, PyAny>, argument: Option<&Bound<'_, PyAny>
         CAUGHT.replace(Some(callback.clone().unbind()));
         return true;
     }
-    match (callback.cast_exact::<Listener>(), argument) {
-        (Ok(listener), Some(task)) => listener.get().tell(task),
-        _ => false,
+    // Asked first: nearly always it is not one, and a cast that fails makes an error.
+    if callback.is_exact_instance_of::<Listener>()
+        && let (Ok(listener), Some(task)) = (callback.cast_exact::<Listener>(), argument)
+    {
+        return listener.get().tell(task);
     }
+    false
 }
 
 /// The callback that `body` hands to `call_soon` of this thread's loop, kept from running.

@@ -71,6 +71,9 @@ mod task;
 mod thread_end;
 mod waiting;
 
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use completion::{Completion, Next};
 pub use factory::TaskFactory;
@@ -84,3 +87,17 @@ pub use remote::{LaneHandle, RemoteFuture};
 pub use spawn::spawn;
 pub use stream::{PyStream, RustStream, into_async_iterator, into_stream};
 pub use waiting::Waiting;
+
+/// The classes of the objects that the bridge makes for itself, which no module names.
+pub fn classes(py: Python<'_>) -> [Bound<'_, PyType>; 8] {
+    [
+        py.get_type::<LaneWakeup>(),
+        py.get_type::<RustAwaitable>(),
+        py.get_type::<RustStream>(),
+        py.get_type::<foreign::CloseNotice>(),
+        py.get_type::<listener::Listener>(),
+        py.get_type::<primed::Primed>(),
+        py.get_type::<start::Report>(),
+        py.get_type::<stream::Put>(),
+    ]
+}

@@ -114,7 +114,7 @@ fn report(completion: &dyn Completion, future: &Bound<'_, PyAny>) {
 
 /// The done-callback of a future that is followed.
 #[pyclass(frozen, module = "treadle._treadle")]
-struct Report {
+pub(super) struct Report {
     completion: LaneBound<RefCell<Option<Rc<dyn Completion>>>>,
 }
 

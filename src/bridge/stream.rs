@@ -165,7 +165,7 @@ impl Pipe {
 
 /// What the pump puts items into; the awaitable is done when the next one is asked for.
 #[pyclass(frozen, module = "treadle._treadle")]
-struct Put {
+pub(super) struct Put {
     pipe: Homebound<Rc<Pipe>>,
 }
 

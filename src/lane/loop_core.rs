@@ -28,6 +28,7 @@ use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
+use super::uncounted::end_counting;
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
 use crate::python::socket::os_error;
@@ -168,9 +169,11 @@ impl LoopCore {
     #[new]
     #[pyo3(signature = (*_arguments, **_keywords))]
     fn new(
+        py: Python<'_>,
         _arguments: &Bound<'_, PyTuple>,
         _keywords: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
+        end_counting(py)?;
         Ok(Self {
             ready: Ready::default(),
             timers: Timers::default(),

@@ -31,6 +31,8 @@
 //! are left behind, which cannot move. On the main thread the runtime is kept for the next run,
 //! elsewhere it ends with the run unless something is left in it that goes on in the next.
 //!
+//! Lanes share no state of their own. What they share of the interpreter is not counted ([`uncounted`]).
+//!
 //! # The end of a lane
 //!
 //! `run` returns when the loop was stopped; the runtime, with every task left in it, is dropped by
@@ -54,6 +56,7 @@ mod timer_handle;
 mod timers;
 mod turn;
 mod turn_end;
+mod uncounted;
 mod wakeup;
 
 use std::cell::{Cell, RefCell};

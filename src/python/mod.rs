@@ -18,6 +18,7 @@
 //! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
 //! * [`unique`] says when an object can be used again, and [`guarded`] keeps a value in one that is
 //!   locked only when somebody else could reach it;
+//! * [`immortal`] ends the counting of references to what all lanes refer to;
 //! * [`fd`] takes over a file descriptor handed in from Python;
 //! * [`ticks`] reads the processor's time stamp counter;
 //! * [`room`] is memory that becomes a `bytes` object when the system has filled it;
@@ -32,6 +33,7 @@ pub mod error;
 pub mod fd;
 pub mod future_layout;
 pub mod guarded;
+pub mod immortal;
 pub mod json;
 pub mod lane_bound;
 pub mod method;
