@@ -26,7 +26,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -42,6 +42,7 @@ use super::lane::Mode;
 use super::limits::{ConnectionPermit, LoadTicket};
 use super::pass::PassEnd;
 use super::problem;
+use super::quiet::Quiet;
 
 /// With more connections awake than this, one that has made a single request goes to sleep right
 /// after it: many clients connect, ask once and stay, and the buffers of a burst of them would
@@ -83,6 +84,8 @@ pub(crate) struct ConnectionTask<S: Service> {
     service: Rc<S>,
     state: State<S>,
     is_draining: bool,
+    /// The task's own waker, and the one that hyper gets of it; while hyper is there.
+    wakers: Option<(Waker, Waker)>,
     _permit: ConnectionPermit,
     _ticket: LoadTicket,
 }
@@ -99,6 +102,7 @@ impl<S: Service> ConnectionTask<S> {
             service,
             state: State::Asleep,
             is_draining: false,
+            wakers: None,
             _permit: permit,
             _ticket: ticket,
         }
@@ -147,6 +151,7 @@ impl<S: Service> ConnectionTask<S> {
     fn rest(&mut self) {
         let State::Awake(hyper) = self.change_state(State::Asleep) else { return };
         let unparsed = hyper.into_parts().read_buf;
+        self.wakers = None;
         let info = &self.transport.info;
         info.asleep.set(true);
         if !unparsed.is_empty() {
@@ -212,6 +217,10 @@ impl<S: Service> ConnectionTask<S> {
 
     fn poll_awake(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let State::Awake(hyper) = &mut self.state else { return Poll::Ready(Next::Continue) };
+        self.wakers.take_if(|(own, _)| !own.will_wake(cx.waker()));
+        let made = || (cx.waker().clone(), Quiet::of(cx.waker()));
+        let (_, quiet) = self.wakers.get_or_insert_with(made);
+        let cx = &mut Context::from_waker(quiet);
         let transport = &self.transport;
         // What was gathered before goes first.
         if transport.is_write_blocked() && matches!(transport.poll_flush(cx), Poll::Ready(Err(_))) {

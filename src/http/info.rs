@@ -10,7 +10,6 @@
 //! against nobody.
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::lane::HttpLane;
+use super::quiet::poll_frame;
 use super::stream::Peer;
 use crate::telemetry::Timing;
 
@@ -218,7 +218,7 @@ impl ConnectionInfo {
         let Some((request, body)) = &mut *slot else { return };
         let mut is_whole = true;
         while !body.is_end_stream() {
-            match Pin::new(&mut *body).poll_frame(cx) {
+            match poll_frame(body, cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(None) => break,

@@ -31,6 +31,7 @@ mod limits;
 mod outgoing;
 mod pass;
 mod problem;
+mod quiet;
 mod reckoning;
 mod refusals;
 mod request_body;

@@ -14,7 +14,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -24,6 +23,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::info::ConnectionInfo;
+use super::quiet::poll_frame;
 
 /// Why a request's body could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl RequestBody {
         }
         loop {
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
-            let frame = match Pin::new(body).poll_frame(cx) {
+            let frame = match poll_frame(body, cx) {
                 Poll::Pending if self.is_answered() => {
                     self.note_waiting(false);
                     self.give_back();

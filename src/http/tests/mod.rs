@@ -3,6 +3,7 @@
 mod support;
 
 mod accepting;
+mod bodies;
 mod framing;
 mod gathering;
 mod hibernation;
