@@ -86,13 +86,26 @@ def require_files(connections: int) -> None:
 def connection(server: Program, address: str = "") -> Iterator[socket.socket]:
     """A connection for the block, from one of the addresses of this machine."""
     try:
-        opened = socket.create_connection(
-            ("127.0.0.1", server.port), _PATIENCE, (address, 0) if address else None
-        )
+        opened = _connected(server.port, address)
     except OSError as error:
         raise ComparisonError(f"{server.label} takes no connection: {error}.") from error
     with opened:
         yield opened
+
+
+def _connected(port: int, address: str) -> socket.socket:
+    opened = socket.socket()
+    try:
+        opened.settimeout(_PATIENCE)
+        if address:
+            # Else the address has no port left once connections to earlier servers have used them all.
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+            opened.bind((address, 0))
+        opened.connect(("127.0.0.1", port))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def ask(server: Program, connection: socket.socket, request: bytes) -> None:
