@@ -25,7 +25,7 @@ use super::lane::HttpLane;
 
 /// The longest that an answer waits while the lane is busy. The lane looks at the time between two
 /// steps of its work, so what it is doing at that moment comes on top.
-const LONGEST: Duration = Duration::from_millis(2);
+pub(super) const LONGEST: Duration = Duration::from_millis(2);
 
 /// The connections of a lane whose answers wait.
 #[derive(Debug, Default)]

@@ -69,7 +69,7 @@ def test_what_asyncio_holds_is_let_go_at_the_end() -> None:
                 print(self.name)
         asyncio.held = Held("package")
         asyncio.events.held = Held("module")
-        treadle.run(asyncio.sleep(0.001))
+        treadle.run(asyncio.sleep(0))
         gc.collect()
         print("end")
     """)
@@ -84,7 +84,7 @@ def test_a_function_of_asyncio_can_still_be_replaced(monkeypatch: pytest.MonkeyP
         return f"not {delay}"
 
     async def main() -> str:
-        return await asyncio.sleep(5)  # type: ignore[return-value]
+        return await asyncio.sleep(0)  # type: ignore[return-value]
 
     monkeypatch.setattr(asyncio, "sleep", instead)
-    assert treadle.run(main()) == "not 5"
+    assert treadle.run(main()) == "not 0"
