@@ -62,6 +62,9 @@ pub mod _treadle {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // The first time that a thread attaches PyO3 asks whether there is an interpreter, and
+        // panics in one that is leaving, where a loop is collected that was never run.
+        module.py().detach(|| Python::attach(|_| ()));
         crate::server::install_logging();
         crate::lane::add_scheduling(module.py())?;
         crate::transport::add_write(module.py())?;
