@@ -3,7 +3,7 @@
 //! What a protocol lends to be filled is filled by the system itself, and what Python code wrote is
 //! sent from where it lies.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -15,6 +15,8 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
 use socket2::{MaybeUninitSlice, SockRef};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -62,12 +64,32 @@ impl SocketFd {
         unsafe { AsyncFd::register_with_interest(self, interest) }.map_err(io::Error::from)
     }
 
+    /// Whether it is a Unix socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn is_unix(&self) -> io::Result<bool> {
+        Ok(socket_domain(self)? == AddressFamily::UNIX)
+    }
+
     /// Receives what has arrived, at most `buffer.len()` bytes.
     ///
     /// # Errors
     /// What the system says; `WouldBlock` when nothing has arrived.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*SockRef::from(self)).read(buffer)
+    }
+
+    /// The same, and whether something came with the bytes that ends a reception before the socket
+    /// is empty: descriptors or credentials of a Unix socket's peer, which are let go of.
+    ///
+    /// # Errors
+    /// As [`SocketFd::recv`].
+    pub fn recv_part(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let mut nothing = RecvAncillaryBuffer::default();
+        let message = recvmsg(self, &mut parts, &mut nothing, RecvFlags::empty())?;
+        Ok((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))
     }
 
     /// Receives into a new object what has arrived, at most `expected` bytes and those that fit into

@@ -3,7 +3,8 @@
 //! One reception a poll: a peer that always has more to say takes its place behind the others.
 //!
 //! The reactor's events are edges. What it last said stays true until a system call disproves it:
-//! a reception that did not fill its buffer, or a call that would block.
+//! a call that would block, or a reception that did not fill its buffer and that nothing but the
+//! end of the data can have ended ([`super::receive`]).
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -15,9 +16,10 @@ use pyo3::prelude::*;
 use tokio::io::Interest;
 
 use super::core::{TransportCore, timed};
-use super::receive::receive;
+use super::receive::{READS, receive};
 use super::state::State;
 use crate::bridge::after_python;
+use crate::lane::note_work;
 use crate::python::context;
 use crate::python::socket::os_error;
 
@@ -53,6 +55,7 @@ impl Future for Connection {
             let Ok(state) = held.get().state() else {
                 return Poll::Ready(());
             };
+            note_work();
             set_waker(state, cx);
             let outcome = timed(&held, state, || {
                 context::run(state.context.bind(py), || drive(&held, state, cx))
@@ -132,7 +135,7 @@ fn wait_to_send(
         renewed = true;
         // Out before in: a socket is registered once.
         state.registration.replace(None);
-        match state.socket.register(Interest::READABLE | Interest::WRITABLE) {
+        match state.socket.register(READS | Interest::WRITABLE) {
             Ok(registration) => {
                 state.registration.replace(Some(Rc::new(registration)));
             }

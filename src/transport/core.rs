@@ -9,11 +9,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use tokio::io::Interest;
 
 use super::connection;
 use super::outbox::Outbox;
-use super::receive::Kind;
+use super::receive::{Kind, READS};
 use super::state::State;
 use crate::lane::{LaneHandle, LoopCore};
 use crate::python::context;
@@ -112,8 +111,9 @@ impl TransportCore {
         let outbox = event_loop.getattr(intern!(py, "_outbox"))?.cast_into::<Outbox>()?;
         let waiting = outbox.get().waiting(event_loop.cast::<LoopCore>()?.get());
         let socket = SocketFd::borrow(fd).map_err(|error| os_error(py, error))?;
+        let is_unix = socket.is_unix().map_err(|error| os_error(py, error))?;
         let context = context::copy_current(py)?.unbind();
-        let state = State::new(socket, waiting, context, event_loop.clone().unbind());
+        let state = State::new(socket, is_unix, waiting, context, event_loop.clone().unbind());
         Ok(Self { state: LaneBound::new(state), lane: LaneHandle::current(py).ok() })
     }
 
@@ -127,8 +127,7 @@ impl TransportCore {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(PyRuntimeError::new_err("the loop does not run"));
         }
-        let registration =
-            state.socket.register(Interest::READABLE).map_err(|error| os_error(py, error))?;
+        let registration = state.socket.register(READS).map_err(|error| os_error(py, error))?;
         state.registration.replace(Some(Rc::new(registration)));
         let holder = connection::spawn(slf);
         state.holder.replace(Rc::downgrade(&holder));

@@ -1,4 +1,10 @@
 //! One reception: from the socket into what the protocol gets.
+//!
+//! A reception that does not fill its buffer has nearly always emptied the socket, and what comes
+//! then is a new event of the reactor. Not so where urgent data stands, which the reactor tells of,
+//! and where a Unix socket has descriptors or credentials for us, which the system mentions when it
+//! leaves them out: behind these there may be more, without another event. Then only a call that
+//! would block shows that the socket is empty.
 
 use std::cell::RefCell;
 use std::io;
@@ -8,11 +14,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
-use tokio::io::unix::AsyncFdReadyGuard;
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use super::core::{TransportCore, note};
 use super::state::State;
 use crate::python::socket::{Buffer, SocketFd, os_error};
+
+/// What a connection that receives is registered for.
+pub(super) const READS: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
 /// The most that is received at once, in bytes, as in asyncio.
 const LARGEST: usize = 256 * 1024;
@@ -83,14 +93,21 @@ fn receive_bytes(
     let py = transport.py();
     let expected = state.received.get();
     let received = SPACE.with_borrow_mut(|space| {
-        if expected < WORTH_EXPECTING {
-            state.socket.recv(space).map(|size| PyBytes::new(py, &space[..size]))
+        if expected >= WORTH_EXPECTING {
+            let bytes = state.socket.recv_bytes(py, expected, &mut space[..LARGEST - expected])?;
+            Ok((bytes, state.is_unix))
+        } else if state.is_unix {
+            let (size, is_cut) = state.socket.recv_part(space)?;
+            Ok((PyBytes::new(py, &space[..size]), is_cut))
         } else {
-            state.socket.recv_bytes(py, expected, &mut space[..LARGEST - expected])
+            let size = state.socket.recv(space)?;
+            Ok((PyBytes::new(py, &space[..size]), false))
         }
     });
-    let size = received.as_ref().map_or(0, |bytes| bytes.as_bytes().len());
-    let Some(data) = settle(transport, guard, received, size, LARGEST)? else {
+    let size = received.as_ref().map_or(0, |(bytes, _)| bytes.as_bytes().len());
+    let may_be_cut = received.as_ref().is_ok_and(|(_, is_cut)| *is_cut);
+    let left = Left::of(size, LARGEST, may_be_cut);
+    let Some((data, _)) = settle(transport, guard, received, left)? else {
         return Ok(());
     };
     if size == 0 {
@@ -129,10 +146,10 @@ fn receive_into(
         }
     };
     let received = state.socket.recv_into(&buffer);
-    let (size, capacity) = (received.as_ref().map_or(0, |size| *size), buffer.len());
+    let left = Left::of(received.as_ref().map_or(0, |size| *size), buffer.len(), state.is_unix);
     // Given back before the protocol sees it: it may resize what it lent.
     drop(buffer);
-    let Some(size) = settle(transport, guard, received, size, capacity)? else {
+    let Some(size) = settle(transport, guard, received, left)? else {
         return Ok(());
     };
     if size == 0 {
@@ -148,23 +165,38 @@ fn receive_into(
     }
 }
 
+/// What a reception left in the socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing, if no urgent data ended it.
+    Nothing,
+    /// Nobody knows.
+    Perhaps,
+}
+
+impl Left {
+    /// After `size` bytes where there was room for `capacity`.
+    fn of(size: usize, capacity: usize, may_be_cut: bool) -> Self {
+        if size < capacity && !may_be_cut { Self::Nothing } else { Self::Perhaps }
+    }
+}
+
 /// Tells the reactor what a reception showed; gives what was received, if the call succeeded.
 fn settle<T>(
     transport: &Bound<'_, TransportCore>,
     mut guard: Guard<'_>,
     received: io::Result<T>,
-    size: usize,
-    capacity: usize,
+    left: Left,
 ) -> PyResult<Option<T>> {
     match received {
         Ok(received) => {
-            // Less than there was room for: the socket is empty, and what comes now is a new edge.
-            if size < capacity {
+            if left == Left::Nothing && !has_urgent(guard.get_ref()) {
                 guard.clear_ready();
             }
             Ok(Some(received))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            forget_urgent(guard.get_ref());
             guard.clear_ready();
             Ok(None)
         }
@@ -174,6 +206,18 @@ fn settle<T>(
             Ok(None)
         }
     }
+}
+
+/// Whether the reactor told of urgent data since the socket was last seen empty.
+fn has_urgent(registration: &AsyncFd<SocketFd>) -> bool {
+    registration.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
+}
+
+/// What the reactor told of is behind us.
+fn forget_urgent(registration: &AsyncFd<SocketFd>) {
+    let seen: io::Result<()> =
+        registration.try_io(Interest::PRIORITY, |_| Err(io::ErrorKind::WouldBlock.into()));
+    drop(seen);
 }
 
 /// The peer sent its end.

@@ -21,6 +21,8 @@ const LOW_WATER: usize = HIGH_WATER / 4;
 /// The state of a connection; its thread's alone.
 pub(super) struct State {
     pub(super) socket: SocketFd,
+    /// Of a Unix socket: see [`super::receive`].
+    pub(super) is_unix: bool,
     pub(super) outbox: Rc<Waiting>,
     /// What the protocol's callbacks run in: a copy of the context of the transport's creation.
     pub(super) context: Py<PyAny>,
@@ -65,12 +67,14 @@ impl State {
     /// Of a connection that has not begun.
     pub(super) fn new(
         socket: SocketFd,
+        is_unix: bool,
         outbox: Rc<Waiting>,
         context: Py<PyAny>,
         event_loop: Py<PyAny>,
     ) -> Self {
         Self {
             socket,
+            is_unix,
             outbox,
             context,
             event_loop: RefCell::new(Some(event_loop)),

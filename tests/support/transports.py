@@ -12,16 +12,29 @@ import treadle
 MEGABYTE = 1024 * 1024
 
 
-class Recorder(asyncio.Protocol):
+class Receiver(asyncio.BaseProtocol):
+    """Keeps what has come."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.came = asyncio.Event()
+
+    async def has(self, size: int) -> bytes:
+        while len(self.data) < size:
+            self.came.clear()
+            await self.came.wait()
+        return bytes(self.data)
+
+
+class Recorder(Receiver, asyncio.Protocol):
     """Writes down what it is called with."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.calls: list[Any] = []
-        self.data = bytearray()
         self.transport: Any = None
         self.lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
-        self.came = asyncio.Event()
         self.resumed = asyncio.Event()
         self.keep_open = False
 
@@ -49,17 +62,13 @@ class Recorder(asyncio.Protocol):
         self.calls.append(("lost", exc))
         self.lost.set_result(exc)
 
-    async def has(self, size: int) -> bytes:
-        while len(self.data) < size:
-            self.came.clear()
-            await self.came.wait()
-        return bytes(self.data)
 
+class Lender(Receiver, asyncio.BufferedProtocol):
+    """Lends a buffer of `size` bytes to be filled."""
 
-class Lender(asyncio.BufferedProtocol):
     def __init__(self, size: int = 10) -> None:
+        super().__init__()
         self.buffer = bytearray(size)
-        self.data = bytearray()
         self.lost = asyncio.get_running_loop().create_future()
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -68,12 +77,20 @@ class Lender(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data += self.buffer[:nbytes]
+        self.came.set()
 
     def eof_received(self) -> None:
         pass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two blocking ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        there = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], there
 
 
 async def connected(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import functools
 import os
 import socket
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.transports import MEGABYTE, Lender, Recorder, connected, run
+from support.transports import MEGABYTE, Lender, Recorder, connected, run, tcp_pair
 
 
 def test_pause_reading_holds_back_what_arrives() -> None:
@@ -51,6 +55,58 @@ def test_a_busy_connection_does_not_starve_the_others() -> None:
         quiet.close()
         busy.transport.close()
         flood.close()
+        theirs.close()
+
+    run(main)
+
+
+def descriptors(theirs: socket.socket) -> None:
+    theirs.send(b"ab")
+    passed = array.array("i", [theirs.fileno()])
+    theirs.sendmsg([b"cd"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+    theirs.send(b"ef")
+
+
+def urgent(theirs: socket.socket) -> None:
+    theirs.send(b"abc")
+    theirs.send(b"!", socket.MSG_OOB)
+    theirs.send(b"def")
+
+
+def several_writers(theirs: socket.socket) -> None:
+    theirs.send(b"ab")
+    subprocess.run(["printf", "cd"], stdout=theirs, check=True)
+    theirs.send(b"ef")
+
+
+@pytest.mark.parametrize("kind", [Recorder, functools.partial(Lender, 100)])
+@pytest.mark.parametrize(
+    ("ends", "send"),
+    [
+        (tcp_pair, urgent),
+        (socket.socketpair, urgent),
+        (socket.socketpair, descriptors),
+        (socket.socketpair, several_writers),
+    ],
+)
+def test_what_lies_behind_the_end_of_a_reception_is_read(
+    ends: Callable[[], tuple[socket.socket, socket.socket]],
+    send: Callable[[socket.socket], None],
+    kind: Callable[[], Any],
+) -> None:
+    """The system ends a reception where urgent data, descriptors or credentials stand."""
+
+    async def main() -> None:
+        ours, theirs = ends()
+        if send is several_writers:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        send(theirs)
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.create_connection(kind, sock=ours)
+        assert await protocol.has(6) == b"abcdef"
+        send(theirs)
+        assert await protocol.has(12) == b"abcdefabcdef"
+        transport.close()
         theirs.close()
 
     run(main)

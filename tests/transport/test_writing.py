@@ -47,9 +47,7 @@ def test_writes_of_a_turn_go_out_together() -> None:
         assert transport.get_write_buffer_size() == len(b"one two three four")
         with pytest.raises(BlockingIOError):
             theirs.recv(100)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert theirs.recv(100) == b"one two three four"
+        assert await loop.sock_recv(theirs, 100) == b"one two three four"
         assert transport.get_write_buffer_size() == 0
         transport.close()
         theirs.close()
