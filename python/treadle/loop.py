@@ -19,6 +19,7 @@ from typing import Any
 
 from treadle._treadle import Handle, LoopCore, Outbox
 from treadle._treadle import Lane as NativeLane
+from treadle.polling import busy_poll
 from treadle.transports import (
     SocketTransport,
     make_socket_transport,
@@ -62,7 +63,11 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     """
 
     def __init__(self, lane: NativeLane | None = None) -> None:
-        self._lane = NativeLane(0) if lane is None else lane
+        try:
+            self._lane = NativeLane(0, busy_poll()) if lane is None else lane
+        except ValueError:
+            self._close_core()  # collected in silence
+            raise
         SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
         self._outbox = Outbox()
         self._ran_on: threading.Thread | None = None
@@ -122,6 +127,13 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Stops watching `fd` for writing; whether it was watched. ValueError for a negative one."""
         self._check_descriptor(fd)
         return SelectorEventLoop.remove_writer(self, fd)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Removes the handler of a signal; whether there was one."""
+        removed = SelectorEventLoop.remove_signal_handler(self, sig)
+        if removed and self.is_running():
+            _listen(self._csock.fileno())  # type: ignore[attr-defined]
+        return removed
 
     def _check_descriptor(self, fd: Any) -> None:
         # Not in `_remove_reader`: closing, the loop gives that its own sockets, which may be gone.
@@ -245,8 +257,9 @@ def run[T](main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
 class _Signals:
     """Has signals wake the loop while it runs on the main thread.
 
-    Tokio's wait goes on after a signal, and Python's handlers run only in Python code: the byte
-    that the interpreter writes into the loop's own socket pair makes the loop run some.
+    A signal ends the lane's sleep, and the lane runs Python's handlers. But the system may give a
+    signal to another thread: the byte that the interpreter writes into the loop's own socket pair
+    wakes it then as well. A program that set a descriptor of its own keeps that, as with asyncio.
     """
 
     def __init__(self, loop: Any) -> None:
@@ -254,14 +267,22 @@ class _Signals:
 
     def __enter__(self) -> None:
         self._fd = self._loop._csock.fileno()
-        self._previous = signal.set_wakeup_fd(self._fd, warn_on_full_buffer=False)
+        self._previous = _listen(self._fd)
 
     def __exit__(self, *_: object) -> None:
         if self._previous == self._fd:
             return
-        current = signal.set_wakeup_fd(self._previous)
+        current = signal.set_wakeup_fd(-1)
         if current != self._fd or self._loop._signal_handlers:
             signal.set_wakeup_fd(current)
+
+
+def _listen(fd: int) -> int:
+    """Has signals written to `fd`, unless they are to another already; gives that, or -1."""
+    current = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    if current not in (-1, fd):
+        signal.set_wakeup_fd(current)
+    return current
 
 
 class _Running:

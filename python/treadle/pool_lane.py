@@ -21,6 +21,7 @@ from typing import Any
 from treadle._treadle import Lane as NativeLane
 from treadle.joining import JoinHandle
 from treadle.loop import EventLoop
+from treadle.polling import busy_poll
 
 _EXIT_PATIENCE = 5.0
 """Seconds that an interpreter on its way out gives the coroutines of a forgotten pool."""
@@ -118,7 +119,7 @@ class PoolLane:
 
     def _run(self) -> None:
         try:
-            loop = self.loop = EventLoop(NativeLane(self.index))
+            loop = self.loop = EventLoop(NativeLane(self.index, busy_poll()))
         except BaseException as error:
             self._failure = error
             self._started.set()

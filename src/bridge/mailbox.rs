@@ -198,6 +198,14 @@ impl Mailbox {
         true
     }
 
+    /// Has the lane's turn run; on the lane's thread.
+    pub fn wake_turn(&self) {
+        let waker = self.lock().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// The lane is awake: it looks by itself.
     pub fn after_sleep(&self) {
         self.asleep.store(false, Ordering::Relaxed);

@@ -44,13 +44,14 @@ impl Alarm {
         Ok(Self { fd: Nudging::new(fd)?, armed: None })
     }
 
-    /// Takes note that the time has come; wakes `cx` when it comes.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> io::Result<()> {
-        if self.fd.came(cx)? {
+    /// Takes note whether the time has come; wakes `cx` when it comes.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> io::Result<bool> {
+        let came = self.fd.came(cx)?;
+        if came {
             // Not read: setting it anew takes the expiration back.
             self.armed = None;
         }
-        Ok(())
+        Ok(came)
     }
 
     /// Waits for `when` from now on. True when it has come already.

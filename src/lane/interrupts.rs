@@ -16,6 +16,8 @@ use pyo3::prelude::*;
 #[derive(Default)]
 pub(super) struct Interrupts {
     on_main: AtomicBool,
+    /// There is something in `raised`.
+    have_raised: AtomicBool,
     raised: Mutex<Option<PyErr>>,
 }
 
@@ -25,16 +27,24 @@ impl Interrupts {
         self.on_main.store(on_main, Ordering::Relaxed);
     }
 
-    /// The thread is awake and attached: runs the handlers of signals that arrived.
-    pub(super) fn wake(&self) {
+    /// The thread is awake and attached: runs the handlers of signals that arrived. True when one
+    /// raised: the turn has to run, whatever else woke the lane.
+    pub(super) fn wake(&self) -> bool {
         if self.on_main.load(Ordering::Relaxed) {
             Python::attach(|py| self.run_handlers(py));
         }
+        self.have_raised()
+    }
+
+    /// Whether a handler raised what the turn has not taken yet.
+    pub(super) fn have_raised(&self) -> bool {
+        self.have_raised.load(Ordering::Relaxed)
     }
 
     fn run_handlers(&self, py: Python<'_>) {
         if let Err(error) = py.check_signals() {
             let former = self.raised.lock().unwrap_or_else(PoisonError::into_inner).replace(error);
+            self.have_raised.store(true, Ordering::Relaxed);
             drop(former);
         }
     }
@@ -48,6 +58,7 @@ impl Interrupts {
             return Ok(());
         }
         self.run_handlers(py);
+        self.have_raised.store(false, Ordering::Relaxed);
         let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
         raised.map_or(Ok(()), Err)
     }

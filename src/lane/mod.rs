@@ -6,7 +6,8 @@
 //! a Tokio task of this thread: connections, and the *turn* ([`turn`]), which runs the Python side:
 //!
 //! 1. Tokio parks. The thread detaches from the interpreter for exactly that long
-//!    ([`crate::python::park`]).
+//!    ([`crate::python::park`]). Where that pays it polls its sockets for some microseconds first
+//!    ([`polling`]).
 //! 2. Sockets are ready: connection tasks are polled, handlers are called in place.
 //! 3. What Python code scheduled (`call_soon`, a Task's wake-up) lies in the loop's ready queue;
 //!    the turn was woken by that and stands behind the connections in Tokio's queue, so one turn serves what all of them left.
@@ -48,6 +49,7 @@ mod handle;
 mod interrupts;
 mod loop_core;
 mod nudge;
+mod polling;
 mod ready;
 mod remote_handle;
 mod scheduling;
@@ -62,6 +64,7 @@ mod wakeup;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -77,6 +80,7 @@ use crate::telemetry::{Clock, LaneMeter, enroll};
 pub use bare::spawn_bare;
 pub use handle::Handle;
 pub use loop_core::LoopCore;
+pub use polling::note_work;
 pub use remote_handle::RemoteHandle;
 pub use scheduling::add_scheduling;
 pub use timer_handle::TimerHandle;
@@ -88,6 +92,8 @@ use interrupts::Interrupts;
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct Lane {
     index: usize,
+    /// For how long the lane may poll before it sleeps.
+    busy_poll: Duration,
     /// What the thread that runs the loop has made of it.
     local: Mutex<Option<Arc<LaneBound<Local>>>>,
     /// What the bridge keeps on that thread; from run to run, until the lane is closed.
@@ -111,21 +117,34 @@ impl Local {
         let (going, coming) = (mailbox.clone(), mailbox.clone());
         let (leaving, returning) = (meter.clone(), meter.clone());
         let interrupts = Arc::<Interrupts>::default();
-        let interrupted = interrupts.clone();
+        let (interrupting, interrupted) = (interrupts.clone(), interrupts.clone());
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || {
-                if !going.before_sleep() {
-                    leaving.parks();
-                    on_park();
+                if going.before_sleep() {
+                    return;
                 }
+                // A signal that came just now does not end a sleep that begins after it.
+                if interrupting.wake() {
+                    going.after_sleep();
+                    going.wake_turn();
+                    return;
+                }
+                if polling::before_sleep() {
+                    going.after_sleep();
+                    return;
+                }
+                leaving.parks();
+                on_park();
             })
             .on_thread_unpark(move || {
                 returning.wakes();
                 on_unpark();
                 returning.attached();
                 coming.after_sleep();
-                interrupted.wake();
+                if interrupted.wake() {
+                    coming.wake_turn();
+                }
             })
             .build_local(LocalOptions::default())?;
         Ok(Self {
@@ -246,11 +265,13 @@ impl Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    fn new(index: usize) -> Self {
+    #[pyo3(signature = (index, busy_poll=0))]
+    fn new(index: usize, busy_poll: u32) -> Self {
+        let busy_poll = Duration::from_micros(busy_poll.into());
         let mailbox = Mailbox::new(format!("lane {index}"));
         let meter = Arc::new(LaneMeter::new(index, Clock::of_process(ticks::source)));
         enroll(&meter);
-        Self { index, local: Mutex::new(None), home: Mutex::new(None), mailbox, meter }
+        Self { index, busy_poll, local: Mutex::new(None), home: Mutex::new(None), mailbox, meter }
     }
 
     /// Position in the pool, from 0.
@@ -296,6 +317,7 @@ impl Lane {
         });
         local.interrupts.listen(on_main);
         self.meter.arrives(get_ident(py)?);
+        let _polls = polling::begin(self.busy_poll);
         local.core.replace(Some(core.clone()));
         let outcome = match &*runtime {
             None => Err(closing(self.index)),

@@ -198,8 +198,8 @@ impl FastMethod for CallLater {
         if parsed.lead[0].is_none() {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
-        let when = alarm::now() + parsed.lead[0].extract::<f64>()?;
-        call_at(slf, when, &parsed)
+        let delay = parsed.lead[0].extract::<f64>()?;
+        call_at(slf, alarm::now() + delay, delay <= 0.0, &parsed)
     }
 }
 
@@ -223,13 +223,15 @@ impl FastMethod for CallAt {
             // Whatever the time is: asyncio's version says what is wrong first.
             return checked(slf, intern!(py, "_call_at_checked"), &parsed);
         }
-        call_at(slf, parsed.lead[0].extract::<f64>()?, &parsed)
+        let when = parsed.lead[0].extract::<f64>()?;
+        call_at(slf, when, when <= alarm::now(), &parsed)
     }
 }
 
 fn call_at<'py>(
     slf: &Bound<'py, LoopCore>,
     when: f64,
+    is_overdue: bool,
     parsed: &Parsed<'_, 'py, 2>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
@@ -244,6 +246,9 @@ fn call_at<'py>(
     let timer = Bound::new(py, TimerHandle::new(handle, when))?;
     if core.timers.add(when, Timed::Native(timer.clone().unbind())) {
         core.ready.wake();
+    }
+    if is_overdue {
+        core.timers.note_overdue();
     }
     Ok(timer.into_any())
 }

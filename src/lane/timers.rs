@@ -8,6 +8,7 @@
 //! the turn takes. Nothing of Python runs while the lock is held, dropping included.
 
 use std::cmp::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -100,6 +101,8 @@ struct Heap {
 #[derive(Default)]
 pub(super) struct Timers {
     heap: Mutex<Heap>,
+    /// One was added whose time had come already.
+    has_overdue: AtomicBool,
 }
 
 impl Timers {
@@ -115,6 +118,17 @@ impl Timers {
         let is_first = heap.timers.peek().is_none_or(|first| when < first.when);
         heap.timers.push(Timer { when, order, timed });
         is_first
+    }
+
+    /// The timer that was just added is due: the turn ends after this round, so that it comes to its
+    /// place among the callbacks as in asyncio.
+    pub(super) fn note_overdue(&self) {
+        self.has_overdue.store(true, Relaxed);
+    }
+
+    /// Whether one is due that was added since the turn took them.
+    pub(super) fn has_overdue(&self) -> bool {
+        self.has_overdue.load(Relaxed)
     }
 
     /// One of the timers in the heap was cancelled.
@@ -190,6 +204,7 @@ impl Timers {
             if heap.timers.is_empty() {
                 return;
             }
+            self.has_overdue.store(false, Relaxed);
             let now = alarm::now();
             while heap.timers.peek().is_some_and(|first| is_due(first.when, now)) {
                 if let Some(timer) = heap.timers.pop() {

@@ -22,6 +22,7 @@ use super::alarm::Alarm;
 use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::nudge::Nudging;
+use super::polling::{self, Look};
 use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timers::Timed;
@@ -32,7 +33,7 @@ use crate::telemetry::{Clock, Steps};
 /// come to their turn: looking at them costs more than most callbacks do.
 const LONGEST_TURN: Duration = Duration::from_micros(50);
 
-/// The clock is looked at once in as many rounds.
+/// The clock is looked at after the first round and then once in as many: a round may be long.
 const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 
 /// Drives `event_loop` until it is stopped.
@@ -48,6 +49,7 @@ pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) ->
         batch: VecDeque::new(),
         due: Vec::new(),
         longest_turn: None,
+        polls: polling::is_on(),
     };
     // A task rather than the root future: Tokio's queue then puts it behind the connections that
     // are ready now, so one turn serves what all of them left.
@@ -69,6 +71,8 @@ struct LoopDriver {
     due: Vec<Timed>,
     /// [`LONGEST_TURN`] in ticks of the lane's clock, which costs a third of the system's.
     longest_turn: Option<u64>,
+    /// The lane may poll before it sleeps.
+    polls: bool,
 }
 
 impl LoopDriver {
@@ -79,6 +83,30 @@ impl LoopDriver {
         }
         // As long as nobody knows, every turn is long enough at its first look.
         clock.now().saturating_sub(stamp) >= self.longest_turn.unwrap_or_default()
+    }
+
+    /// Whether the turn was woken for a look at the sockets only, and they had nothing for it.
+    fn looks_again(&mut self, cx: &mut Context<'_>) -> PyResult<bool> {
+        let look = polling::look(cx);
+        if look == Look::No {
+            return Ok(false);
+        }
+        self.fd_pending |= self.fd.came(cx)?;
+        let is_due = self.alarm.poll(cx)?;
+        let core = self.event_loop.get();
+        let has_mail = self.core.home.end_turn() || self.core.interrupts.wake();
+        if self.fd_pending || is_due || has_mail || !core.ready.is_empty() || core.is_stopping() {
+            polling::found();
+            return Ok(false);
+        }
+        if look == Look::Last {
+            return Ok(false);
+        }
+        // Whoever wants the interpreter has it now.
+        Python::attach(|py| py.detach(|| ()));
+        core.ready.keep_turning();
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
+        Ok(true)
     }
 
     /// One turn. `Ready` when the loop was stopped or a callback raised what must end it.
@@ -92,6 +120,8 @@ impl LoopDriver {
         self.alarm.poll(cx)?;
         if self.fd_pending {
             self.fd_pending = core.descriptors.collect(py, &core.ready)?;
+            self.core.interrupts.check(py)?;
+        } else if self.core.interrupts.have_raised() {
             self.core.interrupts.check(py)?;
         }
         let late = |late| meter.timer_ran_late(late);
@@ -116,8 +146,11 @@ impl LoopDriver {
                     return Err(error);
                 }
             }
-            let is_time_to_look = round.is_multiple_of(ROUNDS_BETWEEN_LOOKS);
-            if core.is_stopping() || (is_time_to_look && self.is_long(meter.clock, stamp)) {
+            let is_time_to_look = round % ROUNDS_BETWEEN_LOOKS == 1;
+            if core.is_stopping()
+                || core.timers.has_overdue()
+                || (is_time_to_look && self.is_long(meter.clock, stamp))
+            {
                 break;
             }
         }
@@ -167,6 +200,13 @@ impl Future for LoopDriver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if this.polls {
+            match this.looks_again(cx) {
+                Ok(false) => {}
+                Ok(true) => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
         let turn = Python::attach(|py| {
             this.event_loop.get().ready.begin_turn(cx.waker());
             this.core.home.begin_turn(cx.waker());

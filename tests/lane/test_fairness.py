@@ -69,3 +69,23 @@ def test_a_busy_descriptor_does_not_starve_callbacks_or_timers(run: Run) -> None
             return calls > 1
 
     assert run(main) is True
+
+
+def test_long_steps_do_not_hold_timers_and_descriptors_back_for_several_rounds(run: Run) -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        steps = 0
+        fired: list[int] = []
+        with pair() as (here, there):
+            loop.call_later(0.001, lambda: fired.append(steps))
+            loop.add_reader(here, lambda: (loop.remove_reader(here), fired.append(steps)))
+            there.send(b"x")
+            while len(fired) < 2:
+                steps += 1
+                until = loop.time() + 0.002
+                while loop.time() < until:
+                    pass
+                await asyncio.sleep(0)
+        return max(fired)
+
+    assert run(main) <= 2

@@ -42,6 +42,25 @@ def test_timers_run_in_the_order_of_their_times(run: Run) -> None:
     assert run(main) == ["soon", "overdue", "first", "second", "third"]
 
 
+@pytest.mark.parametrize("delay", [0, -1])
+@pytest.mark.parametrize("method", ["call_later", "call_at"])
+def test_a_timer_that_is_due_comes_to_its_turn_among_the_callbacks(
+    run: Run, method: str, delay: float
+) -> None:
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        order: list[object] = []
+        await asyncio.sleep(0)
+        when = delay if method == "call_later" else loop.time() + delay
+        getattr(loop, method)(when, order.append, "timer")
+        for step in range(4):
+            order.append(step)
+            await asyncio.sleep(0)
+        return order
+
+    assert run(main) == [0, 1, "timer", 2, 3]
+
+
 def test_a_timer_never_fires_early(run: Run) -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
