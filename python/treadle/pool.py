@@ -20,6 +20,9 @@ from treadle.pool_lane import PoolLane, join, retire
 
 _MAP_LIMIT_PER_LANE = 32
 
+# For so many seconds `map` goes on with work that never waits before others of its lane have a turn.
+_LONGEST_HOLD = 0.001
+
 
 class LoopPool:
     """Event loops on `lanes` threads: runs coroutines for sync code and for other loops.
@@ -196,11 +199,19 @@ class _Mapping[S, T]:
 
     async def _runner(self, context: contextvars.Context) -> None:
         loop = asyncio.get_running_loop()
+        since = loop.time()
         while (index := self._take()) is not None:
             made = self._work(self._items[index])
             coroutine = made if asyncio.iscoroutine(made) else _await(made)
             task = eager_task(coroutine, loop, context.copy())
-            self._results[index] = task.result() if task.done() else await task
+            if not task.done():
+                self._results[index] = await task
+                since = loop.time()
+                continue
+            self._results[index] = task.result()
+            if loop.time() - since >= _LONGEST_HOLD:
+                await asyncio.sleep(0)
+                since = loop.time()
 
     def _take(self) -> int | None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from support.pools import Gate, value
@@ -42,6 +43,30 @@ def test_map_is_bounded(pool: LoopPool, limit: int) -> None:
 
     pool.map(work, range(30), limit=limit)
     assert most == limit
+
+
+def test_work_that_never_waits_leaves_others_of_its_lane_their_turns() -> None:
+    turns = 0
+    over = False
+
+    async def others() -> None:
+        nonlocal turns
+        while not over:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def work(_: int) -> int:
+        until = time.perf_counter() + 0.0002
+        while time.perf_counter() < until:
+            pass
+        return turns
+
+    with LoopPool(lanes=1) as pool:
+        beside = pool.spawn(others())
+        seen = pool.map(work, range(200), limit=1)
+        over = True
+        beside.result(10)
+    assert len(set(seen)) > 10
 
 
 def test_the_first_error_cancels_the_rest(pool: LoopPool) -> None:
