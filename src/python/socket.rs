@@ -65,11 +65,8 @@ impl SocketFd {
     }
 
     /// Whether it is a Unix socket.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn is_unix(&self) -> io::Result<bool> {
-        Ok(socket_domain(self)? == AddressFamily::UNIX)
+    pub fn is_unix(&self) -> bool {
+        socket_domain(self).is_ok_and(|domain| domain == AddressFamily::UNIX)
     }
 
     /// Receives what has arrived, at most `buffer.len()` bytes.

@@ -111,7 +111,7 @@ impl TransportCore {
         let outbox = event_loop.getattr(intern!(py, "_outbox"))?.cast_into::<Outbox>()?;
         let waiting = outbox.get().waiting(event_loop.cast::<LoopCore>()?.get());
         let socket = SocketFd::borrow(fd).map_err(|error| os_error(py, error))?;
-        let is_unix = socket.is_unix().map_err(|error| os_error(py, error))?;
+        let is_unix = socket.is_unix();
         let context = context::copy_current(py)?.unbind();
         let state = State::new(socket, is_unix, waiting, context, event_loop.clone().unbind());
         Ok(Self { state: LaneBound::new(state), lane: LaneHandle::current(py).ok() })
