@@ -10,6 +10,8 @@ The stop, each step on every lane before the next begins on it:
 5. When all other lanes have ended, lane 0 ends the process's lifespan.
 6. The pool ends. A handler that hangs there cannot be cancelled: it is named, and left behind.
 
+A lifespan's end that raises, whatever it raises, is logged, and the rest still runs.
+
 Threads: `start` and `join` are called by one thread, `drain` by any; each lane runs on a thread of
 its own. What they tell each other goes through `concurrent.futures.Future`s, each set once.
 """
@@ -239,12 +241,17 @@ class _LaneThread(threading.Thread):
 
     def cancel_start(self) -> None:
         """Cancels a lifespan that has not finished starting; from any thread."""
-        loop, task = self._loop, self._starting
-        if loop is None or task is None or self.ready.done():
+        loop = self._loop
+        if loop is None or self._starting is None or self.ready.done():
             return
+
+        def cancel() -> None:
+            if self._starting is not None and not self.ready.done():
+                self._starting.cancel()
+
         # RuntimeError: the loop has been closed meanwhile, the lane has ended.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(lambda: self.ready.done() or task.cancel())
+            loop.call_soon_threadsafe(cancel)
 
     def run(self) -> None:
         """The thread's whole life."""
@@ -256,8 +263,6 @@ class _LaneThread(threading.Thread):
         except BaseException as error:
             if not self.ready.done():
                 self.ready.set_exception(error)
-            elif self.server.stop.done() and isinstance(error, asyncio.CancelledError):
-                pass
             else:
                 self.server.failed = True
                 logger.error("lane %d ended", self.index, exc_info=error)
@@ -271,6 +276,8 @@ class _LaneThread(threading.Thread):
             await self._enter(process, lane)
             self.native = self._assemble(native)
         except BaseException as error:
+            # What is being undone already is not broken into.
+            self._starting = None
             await self._leave(lane)
             await self._leave(process)
             self.ready.set_exception(error)
@@ -279,6 +286,11 @@ class _LaneThread(threading.Thread):
         try:
             await _told(self.server.stop)
             await self._drain(self.native)
+        except BaseException:
+            # Not told to, so the app ended its lane's loop or this Task: the others end with it,
+            # and lane 0 waits for them below.
+            self.server.drain()
+            raise
         finally:
             await self._leave(lane)
             if self.index == 0:
@@ -297,7 +309,9 @@ class _LaneThread(threading.Thread):
     async def _leave(self, stack: AsyncExitStack) -> None:
         try:
             await stack.aclose()
-        except Exception:
+        # A CancelledError, too: it is that of a Task that the lifespan cancelled and awaited, or
+        # the lane's loop is being closed. Either way the rest has yet to end.
+        except BaseException:
             self.server.failed = True
             logger.exception("a lifespan failed while shutting down")
 

@@ -22,7 +22,7 @@ class Journal:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def app(self, **failing: Exception) -> App:
+    def app(self, **failing: BaseException) -> App:
         """An app whose lifespans write down their beginning and end, or raise what is given."""
 
         def note(line: str, moment: str) -> None:
@@ -213,6 +213,59 @@ def test_an_end_that_fails_is_logged_and_the_rest_still_runs(
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert record.getMessage() == "a lifespan failed while shutting down"
     assert "ValueError: cannot close" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["down", "down_0"])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3), KeyboardInterrupt()])
+def test_an_end_that_is_broken_off_is_one_that_fails(
+    journal: Journal, caplog: pytest.LogCaptureFixture, failing: str, error: BaseException
+) -> None:
+    server = LiveServer(journal.app(**{failing: error}))
+    server.start()
+    with pytest.raises(RuntimeError, match="the app failed"):
+        server.stop()
+    assert journal.lines == ["process up", "lane 0 up", "lane 0 down", "process down"]
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage() == "a lifespan failed while shutting down"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("whose", ["process", "lane"])
+def test_an_end_that_awaits_a_task_that_it_cancelled_is_logged(
+    caplog: pytest.LogCaptureFixture, whose: str
+) -> None:
+    app = App()
+    lines: list[str] = []
+
+    async def worker() -> None:
+        await asyncio.Event().wait()
+
+    async def life(name: str) -> AsyncIterator[None]:
+        task = asyncio.create_task(worker())
+        yield
+        task.cancel()
+        if name == whose:
+            await task
+        lines.append(f"{name} down")
+
+    @app.lifespan
+    async def process(app: App) -> AsyncIterator[None]:
+        async with asynccontextmanager(life)("process"):
+            yield
+
+    @app.lane_lifespan
+    async def each(lane: Lane) -> AsyncIterator[None]:
+        async with asynccontextmanager(life)("lane"):
+            yield
+
+    server = LiveServer(app)
+    server.start()
+    with pytest.raises(RuntimeError, match="the app failed"):
+        server.stop()
+    assert lines == [name + " down" for name in ("lane", "process") if name != whose]
+    assert "a lifespan failed while shutting down" in caplog.text
+    assert "CancelledError" in caplog.text
 
 
 def test_tasks_of_a_lifespan_run_between_requests_and_can_be_ended(serve: Serve) -> None:

@@ -226,20 +226,26 @@ async def events():
 
 
 @pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("which", ["first", "last"])
 @pytest.mark.parametrize("end", ["loop.stop()", "loop.call_soon(sys.exit, 0)"])
 def test_a_lane_that_the_app_ends_is_told_and_stops_the_others_in_order(
-    run_cli: RunCli, gate: Gate, raw: Any, lanes: int, end: str
+    run_cli: RunCli, gate: Gate, raw: Any, lanes: int, which: str, end: str
 ) -> None:
     source = (
         SOURCE
         + f"""
 import sys
+from treadle import Lane
 
 @app.get("/end")
 async def ending():
     loop = asyncio.get_running_loop()
     {end}
     await pause()
+
+@app.get("/lane")
+async def which(lane: Lane):
+    return lane.index
 
 @app.get("/pause")
 async def pausing():
@@ -258,12 +264,16 @@ async def lifespan(app):
 """
     )
     command = run_cli(source, "--lanes", str(lanes), env=gate.env)
-    others = [raw(command) for _ in range(lanes - 1)]
+    on = {
+        int(connection.get("/lane").body): connection for connection in map(raw, [command] * lanes)
+    }
+    ending = on.pop(0 if which == "first" else lanes - 1)
+    others = list(on.values())
     arrivals = []
     for other in others:
         other.send(request("GET", "/pause"))
         arrivals.append(gate.arrival())
-    raw(command).send(request("GET", "/end"))
+    ending.send(request("GET", "/end"))
     command.wait_refusing()
     for arrival in arrivals:
         arrival.release()
