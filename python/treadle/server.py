@@ -4,8 +4,9 @@ The stop, each step on every lane before the next begins on it:
 
 1. `drain()`: listening sockets close; what the kernel had queued is still taken.
 2. Idle connections close; open ones get `Connection: close` with their answer.
-3. Handlers have the grace period, those on the pool too; what then still runs is cancelled and its
-   connection closed.
+3. Handlers have the grace period, those on the pool too; what then still runs of them and of the
+   Tasks they began is cancelled and its connection closed. A Task that a lifespan began is the
+   lifespan's to end.
 4. The lane's lifespan ends, then its loop.
 5. When all other lanes have ended, lane 0 ends the process's lifespan.
 6. The pool ends. A handler that hangs there cannot be cancelled: it is named, and left behind.
@@ -25,6 +26,7 @@ import threading
 import weakref
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,9 @@ def running() -> list[Server]:
 
 CANCEL_MARGIN = 1.0
 """Seconds that cancelled handlers have for their `finally` blocks."""
+
+_of_lifespan: ContextVar[bool] = ContextVar("treadle_of_lifespan")
+"""Set where a lane's lifespans run, and so in what they begin, but not where requests are handled."""
 
 
 class Server:
@@ -222,6 +227,8 @@ class _LaneThread(threading.Thread):
         self.face = Lane(index)
         self._loop: EventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._begun_before: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        """The Tasks there were when the lane began to serve."""
 
     def call(self, function: Any, *args: Any) -> None:
         """Calls `function(native server, *args)` on the lane and waits for it."""
@@ -270,6 +277,7 @@ class _LaneThread(threading.Thread):
 
     async def _main(self, native: NativeLane) -> None:
         self._starting = asyncio.current_task()
+        _of_lifespan.set(True)
         process = AsyncExitStack()
         lane = AsyncExitStack()
         try:
@@ -282,6 +290,7 @@ class _LaneThread(threading.Thread):
             await self._leave(process)
             self.ready.set_exception(error)
             return
+        self._begun_before = weakref.WeakSet(asyncio.all_tasks())
         self.ready.set_result(None)
         try:
             await _told(self.server.stop)
@@ -352,13 +361,17 @@ class _LaneThread(threading.Thread):
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_MARGIN):
                     await native.wait_idle()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            tasks = {task for task in asyncio.all_tasks() if self._is_of_handlers(task)}
             for task in tasks & set(before):
                 # Once is enough: a second one would break into the `finally` of the first.
                 if not task.cancelling():
                     task.cancel()
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_MARGIN)
+
+    def _is_of_handlers(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a handler runs in `task` or began it, as opposed to the lane and its lifespans."""
+        return task not in self._begun_before and not task.get_context().get(_of_lifespan)
 
 
 async def _told(news: Future[None]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from support.hold import Hold
 from support.messages import assert_serves, request
 from support.raw import Raw
 
-from treadle import FREE_THREADED, App, Lane, Request, StreamingResponse
+from treadle import FREE_THREADED, App, Lane, Request, State, StreamingResponse
 from treadle.testing import LiveServer
 
 LANES = [1, 2] if FREE_THREADED else [1]
@@ -181,6 +182,75 @@ def test_the_end_of_the_grace_cancels_what_still_runs(
     assert not connection.rest().endswith(b"0\r\n\r\n")
     expected = ["handler cancelled"] if path == "/held" else []
     assert journal.lines == [*expected, "lane 0 down", "app down"]
+
+
+@pytest.mark.parametrize("whose", ["process", "lane"])
+def test_the_tasks_of_a_lifespan_are_there_for_its_end(
+    serve: Any, raw: Any, hold: Hold, whose: str
+) -> None:
+    lines: list[str] = []
+
+    class Worker:
+        """Works off a queue, each piece in a Task of its own."""
+
+        def __init__(self) -> None:
+            self.queue: asyncio.Queue[str] = asyncio.Queue()
+            self.pieces: set[asyncio.Task[None]] = set()
+            self.held = asyncio.Event()
+
+        async def run(self) -> None:
+            while True:
+                piece = asyncio.create_task(self.work(await self.queue.get()))
+                self.pieces.add(piece)
+                piece.add_done_callback(self.pieces.discard)
+
+        async def work(self, name: str) -> None:
+            if name == "begun while serving":
+                await self.held.wait()
+            lines.append(name)
+            self.queue.task_done()
+
+    async def life(state: State) -> AsyncIterator[None]:
+        worker = state.worker = Worker()
+        task = asyncio.create_task(worker.run())
+        yield
+        worker.held.set()
+        worker.queue.put_nowait("begun by the end")
+        # Without a limit: a worker that was cancelled would hold up the stop.
+        await worker.queue.join()
+        lines.append("flushed")
+        task.cancel()
+
+    app = App()
+
+    @app.lifespan
+    async def process(app: App) -> AsyncIterator[None]:
+        async with asynccontextmanager(life)(app.state):
+            yield
+
+    @app.lane_lifespan
+    async def each(lane: Lane) -> AsyncIterator[None]:
+        async with asynccontextmanager(life)(lane.state):
+            yield
+
+    @app.get("/")
+    async def root(app: App, lane: Lane) -> None:
+        (app if whose == "process" else lane).state.worker.queue.put_nowait("begun while serving")
+        await asyncio.wait([asyncio.create_task(hold())])
+
+    live = serve(app, grace=0)
+    connection = raw(live)
+    connection.send(request("GET"))
+    hold.wait_arrival()
+    started = time.monotonic()
+    live.stop()
+    # What is not cancelled is not waited for either.
+    assert time.monotonic() - started < 1.0
+    # What the handler began is the handler's.
+    assert hold.outcome() == "CancelledError"
+    kept = ["begun while serving", "begun by the end", "flushed"]
+    other = ["begun by the end", "flushed"]
+    assert lines == ([*other, *kept] if whose == "process" else [*kept, *other])
 
 
 def test_a_handler_that_will_not_be_cancelled_is_left(serve: Any, raw: Any, hold: Hold) -> None:
