@@ -134,11 +134,12 @@ class Server:
                 self._stalls.start()
             self._accept()
         except BaseException as error:
+            brief = _brief(error, told=self.stop.done())
             self.drain()
             self.join()
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
-            raise StartupError(f"the server did not start: {_brief(error)}") from error
+            raise StartupError(f"the server did not start: {brief}") from error
 
     def drain(self) -> None:
         """Begins the stop and returns at once; from any thread, again without effect."""
@@ -411,7 +412,8 @@ def report(error: BaseException, request: int, method: str, route: str, origin: 
     )
 
 
-def _brief(error: BaseException) -> str:
+def _brief(error: BaseException, *, told: bool) -> str:
+    """Why a start failed; `told`: somebody had told the server to stop by then."""
     if isinstance(error, asyncio.CancelledError):
-        return "it was told to stop"
+        return "it was told to stop" if told else "a lifespan raised CancelledError"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

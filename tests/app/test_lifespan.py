@@ -13,6 +13,7 @@ from support.lanes import several_lanes
 from support.types import Connect, Serve
 
 from treadle import App, Lane, Request, StartupError, State
+from treadle.server import running
 from treadle.testing import LiveServer, TestClient
 
 
@@ -187,6 +188,30 @@ def test_a_start_that_fails_undoes_what_was_done(
         server.start()
     assert caught.value.__cause__ is error
     assert journal.lines == lines
+
+
+@pytest.mark.parametrize("failing", ["up", "up_0"])
+def test_a_start_that_cancels_itself_was_not_told_to_stop(journal: Journal, failing: str) -> None:
+    server = LiveServer(journal.app(**{failing: asyncio.CancelledError()}))
+    with pytest.raises(StartupError) as caught:
+        server.start()
+    assert str(caught.value) == "the server did not start: a lifespan raised CancelledError"
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+def test_a_start_that_was_told_to_stop_says_so() -> None:
+    app = App()
+
+    @app.lifespan
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        for server in running():
+            if server.app is app:
+                server.drain()
+        await asyncio.Event().wait()
+        yield
+
+    with pytest.raises(StartupError, match="did not start: it was told to stop"):
+        LiveServer(app).start()
 
 
 @several_lanes
