@@ -3,7 +3,8 @@
 The rules, in order: a parameter that the path names comes from the path; a marker
 (`Annotated[T, Query()]`) decides; `Request`, `Lane` and `App` are handed in; `bytes` is the raw
 body; a scalar type, or a list of scalars on a method without a body, comes from the query;
-everything else (dict, list, Struct, dataclass, TypedDict, pydantic model) is the JSON body.
+everything else (dict, list, Struct, dataclass, TypedDict, pydantic model) is the JSON body. A
+`NewType` or an alias is what it stands for.
 """
 
 from __future__ import annotations
@@ -140,7 +141,8 @@ def _param(
             f"parameter {name!r} has a marker for its default: "
             f"write {name}: Annotated[{kind}, {parameter.default!r}]"
         )
-    hint, marker = _marker(hint)
+    hint, marker = _marker(_named(hint))
+    hint = _named(hint)
 
     if name in in_path:
         if marker is not None:
@@ -247,15 +249,28 @@ def _textual(name: str, marker: Any) -> tuple[str, str]:
     return "query", (marker.alias if isinstance(marker, Query) else None) or name
 
 
+def _named(hint: Any) -> Any:
+    """The type that a `NewType` or a `type` statement gave a name to."""
+    while True:
+        if isinstance(hint, typing.NewType):
+            hint = hint.__supertype__
+        elif isinstance(hint, typing.TypeAliasType):
+            hint = hint.__value__
+        else:
+            return hint
+
+
 def _plain(hint: Any) -> Any:
-    """Without `Annotated`."""
-    return get_args(hint)[0] if get_origin(hint) is typing.Annotated else hint
+    """Without `Annotated` and without names."""
+    hint = _named(hint)
+    return _plain(get_args(hint)[0]) if get_origin(hint) is typing.Annotated else hint
 
 
 def _alternatives(hint: Any) -> list[Any]:
     """The members of a union, None left out; the hint alone where it is none."""
+    hint = _named(hint)
     if get_origin(hint) in (Union, types.UnionType):
-        return [member for member in get_args(hint) if member is not type(None)]
+        return [_named(member) for member in get_args(hint) if member is not type(None)]
     return [hint]
 
 
@@ -266,8 +281,6 @@ def _is_scalar(hint: Any) -> bool:
         return all(_is_scalar(member) for member in members)
     if get_origin(hint) is Literal:
         return True
-    if isinstance(hint, typing.TypeAliasType):
-        return _is_scalar(hint.__value__)
     return isinstance(hint, type) and (
         hint in _NATIVE or issubclass(hint, (*_CONVERTED, enum.Enum))
     )

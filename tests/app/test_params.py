@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, NewType, Optional, Union
 from urllib.parse import quote
 from uuid import UUID
 
@@ -47,6 +47,10 @@ class Level(enum.IntEnum):
 
 
 type Pair = Literal["left", "right"]
+type Count = int
+UserId = NewType("UserId", int)
+AdminId = NewType("AdminId", UserId)
+Digit = NewType("Digit", Annotated[int, msgspec.Meta(ge=0, le=9)])  # type: ignore[valid-newtype]
 
 # -- one value of each type, from each place ------------------------------------------------------
 
@@ -102,6 +106,17 @@ TYPES: dict[str, tuple[Any, list[tuple[str, Any]], list[tuple[str, str]]]] = {
     "literal": (Literal["a", "b"], [("a", "a")], [("c", "Invalid enum value 'c'")]),
     "int literal": (Literal[1, 2], [("1", 1)], [("3", "Invalid enum value 3")]),
     "alias": (Pair, [("left", "left")], [("up", "Invalid enum value 'up'")]),
+    "alias of an int": (Count, [("3", 3)], [("x", "expected an integer")]),
+    "new type": (UserId, [("3", 3)], [("x", "expected an integer")]),
+    "new type of a new type": (AdminId, [("3", 3)], [("x", "expected an integer")]),
+    "new type of a UUID": (NewType("Key", UUID), [(str(SOME), SOME)], [("x", "expected a UUID")]),
+    "new type, optional": (UserId | None, [("3", 3)], [("x", "expected an integer")]),
+    "new type, constrained": (
+        Annotated[UserId, msgspec.Meta(ge=1)],
+        [("1", 1)],
+        [("0", "Expected int >= 1"), ("x", "Expected int, got str")],
+    ),
+    "new type of what is constrained": (Digit, [("9", 9)], [("10", "Expected int <= 9")]),
     "optional": (Optional[int], [("3", 3)], [("x", "expected an integer")]),  # noqa: UP045
     "or none": (int | None, [("3", 3)], [("x", "expected an integer")]),
     "union": (Union[int, str], [("3", "3"), ("x", "x")], []),  # noqa: UP007
@@ -328,6 +343,44 @@ def test_lists_collect_all_values_of_a_name(client: TestClient) -> None:
     assert refused(client.get("/lists?colours=red&colours=green")) == [
         (["query", "colours"], "Invalid enum value 'green'"),
     ]
+
+
+type Ids = list[UserId]
+
+
+@app.get("/lists/named")
+def named_lists(
+    ids: list[UserId] = [],  # noqa: B006
+    optional: list[UserId | None] | None = None,
+    alias: Annotated[Ids, Query("a")] = [],  # noqa: B006
+) -> list[object]:
+    return [ids, optional, alias]
+
+
+def test_lists_of_named_types_are_lists_of_what_they_name(client: TestClient) -> None:
+    url = "/lists/named?ids=1&ids=2&optional=3&a=4&a=5"
+    assert client.get(url).json() == [[1, 2], [3], [4, 5]]
+    assert refused(client.get("/lists/named?ids=1&a=x")) == [
+        (["query", "a"], "expected an integer"),
+    ]
+
+
+Raw = NewType("Raw", bytes)
+
+
+@app.post("/named/bytes")
+def named_bytes(body: Raw) -> list[object]:
+    return [type(body).__name__, len(body)]
+
+
+@app.get("/named/{key:int}")
+def named_path(key: UserId) -> object:
+    return key
+
+
+def test_a_new_type_stands_for_its_supertype_everywhere(client: TestClient) -> None:
+    assert client.post("/named/bytes", content=b"{").json() == ["bytes", 1]
+    assert client.get("/named/7").json() == 7
 
 
 @app.get("/repeated")
