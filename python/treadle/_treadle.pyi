@@ -195,6 +195,7 @@ class Param:
         scalar: str = "str",
         convert: Callable[[str], Any] | None = None,
         list: bool = False,
+        check: Callable[[Any], Any] | None = None,
         default: tuple[Any] | None = None,
         copy: Callable[[Any], Any] | None = None,
         keyword: str | None = None,

@@ -193,6 +193,7 @@ def _param(
         scalar=scalar,
         convert=convert,
         list=is_list,
+        check=_list_check(name, hint) if is_list else None,
         default=default,
         copy=_copier(default),
         keyword=keyword,
@@ -314,18 +315,37 @@ def _scalar(name: str, hint: Any) -> tuple[str, Callable[[str], Any] | None]:
         return "call", _uuid
     if not _is_scalar(hint):
         raise SignatureError(f"parameter {name!r}: {_name(hint)} cannot be made from text")
+    return "call", _converter(name, hint)
+
+
+def _list_check(name: str, hint: Any) -> Callable[[list[Any]], Any] | None:
+    """What raises ValueError for a list that breaks a constraint on it as a whole, its length."""
+    metadata: list[Any] = []
+    while get_origin(hint := _named(hint)) is not list and hint is not list:
+        if get_origin(hint) is typing.Annotated:
+            hint, *outer = get_args(hint)
+            metadata = [*outer, *metadata]
+        else:
+            (hint,) = _alternatives(hint)
+    if not metadata:
+        return None
+    return _converter(name, typing.Annotated[(list, *metadata)])
+
+
+def _converter(name: str, hint: Any) -> Callable[[Any], Any]:
+    """msgspec's conversion, raising ValueError."""
     try:
         msgspec.json.Decoder(hint)  # constraints that do not suit the type
     except TypeError as error:
         raise SignatureError(f"parameter {name!r}: {error}") from error
 
-    def convert(text: str) -> Any:
+    def convert(value: Any) -> Any:
         try:
-            return msgspec.convert(text, hint, strict=False)
+            return msgspec.convert(value, hint, strict=False)
         except msgspec.ValidationError as error:
             raise ValueError(str(error).replace("`", "")) from None
 
-    return "call", convert
+    return convert
 
 
 def _uuid(text: str) -> UUID:

@@ -64,6 +64,8 @@ pub struct Param {
     pub(super) source: Source,
     pub(super) scalar: Scalar,
     pub(super) list: bool,
+    /// Takes the whole list and raises `ValueError` if it breaks a constraint.
+    pub(super) check: Option<Py<PyAny>>,
     pub(super) default: Option<Py<PyAny>>,
     /// Gives each call a default of its own, where it could change it.
     pub(super) copy: Option<Py<PyAny>>,
@@ -77,7 +79,7 @@ pub struct Param {
 impl Param {
     /// `default` is a tuple of one value, or None when the parameter is required.
     #[new]
-    #[pyo3(signature = (alias, source, *, scalar="str", convert=None, list=false, default=None, copy=None, keyword=None, decoder=None))]
+    #[pyo3(signature = (alias, source, *, scalar="str", convert=None, list=false, check=None, default=None, copy=None, keyword=None, decoder=None))]
     #[allow(clippy::too_many_arguments, reason = "keyword arguments of one Python constructor")]
     fn new(
         alias: String,
@@ -85,6 +87,7 @@ impl Param {
         scalar: &str,
         convert: Option<Py<PyAny>>,
         list: bool,
+        check: Option<Py<PyAny>>,
         default: Option<(Py<PyAny>,)>,
         copy: Option<Py<PyAny>>,
         keyword: Option<String>,
@@ -95,6 +98,7 @@ impl Param {
             source: Source::from_name(source)?,
             scalar: Scalar::from_name(scalar, convert)?,
             list,
+            check,
             default: default.map(|(value,)| value),
             copy,
             keyword,
@@ -125,6 +129,7 @@ impl Param {
             source: self.source,
             scalar: self.scalar.clone_ref(py),
             list: self.list,
+            check: self.check.as_ref().map(|value| value.clone_ref(py)),
             default: self.default.as_ref().map(|value| value.clone_ref(py)),
             copy: self.copy.as_ref().map(|copy| copy.clone_ref(py)),
             keyword: self.keyword.clone(),

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 use super::param::{Param, Source};
 use super::problem::{Problem, Rejection};
 use super::request::HeadRef;
+use super::scalar::refusal;
 use super::{body, query, request::Request};
 use crate::router::{PathParams, Pattern};
 
@@ -370,6 +371,11 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
             }
             if list.is_empty() {
                 return default("missing");
+            }
+            if let Some(check) = &param.check
+                && let Err(error) = check.call1(py, (&list,))
+            {
+                return refusal(py, error).map(Err);
             }
             Ok(Ok(list.into_any().unbind()))
         }

@@ -65,13 +65,21 @@ impl Scalar {
             },
             Self::Call(call) => match call.call1(py, (text,)) {
                 Ok(value) => Ok(value),
-                Err(error) if error.is_instance_of::<PyValueError>(py) => {
-                    Err(error.value(py).str()?.to_string())
-                }
-                Err(error) => return Err(error),
+                Err(error) => return refusal(py, error).map(Err),
             },
         })
     }
+}
+
+/// What a callable that was given a value has against it.
+///
+/// # Errors
+/// `error` itself unless it is a `ValueError`: that is the client's, all else the program's.
+pub fn refusal(py: Python<'_>, error: PyErr) -> PyResult<String> {
+    if !error.is_instance_of::<PyValueError>(py) {
+        return Err(error);
+    }
+    Ok(error.value(py).str()?.to_string())
 }
 
 fn boolean(text: &str) -> Option<bool> {

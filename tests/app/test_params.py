@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from treadle import App, Cookie, Header, HTTPException, Lane, Query, Request
+from treadle import App, Cookie, Header, HTTPException, Lane, Query, RegistrationError, Request
 from treadle.testing import TestClient
 
 app = App()
@@ -343,6 +343,60 @@ def test_lists_collect_all_values_of_a_name(client: TestClient) -> None:
     assert refused(client.get("/lists?colours=red&colours=green")) == [
         (["query", "colours"], "Invalid enum value 'green'"),
     ]
+
+
+TWO = msgspec.Meta(min_length=2, max_length=2)
+type Two = Annotated[list[UUID], TWO]
+CONSTRAINED = {
+    "list": Annotated[list[int], TWO],
+    "bare": Annotated[list, TWO],
+    "marked": Annotated[list[int], Query("value"), TWO],
+    "optional": Annotated[list[Colour], TWO] | None,
+    "around the union": Annotated[list[int] | None, TWO],
+    "named": Two,
+    "in steps": Annotated[
+        Annotated[list[int], msgspec.Meta(min_length=2)], msgspec.Meta(max_length=2)
+    ],
+    "of what is constrained": Annotated[list[Annotated[int, msgspec.Meta(le=1)]], TWO],
+}
+FITS = {"optional": "red", "named": str(SOME)}
+
+
+def constrain(kind: str, hint: Any) -> None:
+    def handler(value: hint = None) -> None:
+        taken.append(value)
+
+    app.get(f"/constrained/{kind.replace(' ', '-')}")(handler)
+
+
+for name, hint in CONSTRAINED.items():
+    constrain(name, hint)
+
+
+@pytest.mark.parametrize("kind", CONSTRAINED)
+def test_a_list_that_breaks_a_constraint_is_422_with_place_field_and_reason(
+    client: TestClient, kind: str
+) -> None:
+    url = f"/constrained/{kind.replace(' ', '-')}"
+    value = FITS.get(kind, "1")
+    assert client.get(url).status_code == 204  # the default is the handler's own affair
+    assert taken[-1] is None
+    assert client.get(url, params={"value": [value] * 2}).status_code == 204
+    assert len(taken[-1]) == 2
+    place = ["query", "value"]
+    assert refused(client.get(url, params={"value": [value]})) == [
+        (place, "Expected array of length >= 2")
+    ]
+    assert refused(client.get(url, params={"value": [value] * 3})) == [
+        (place, "Expected array of length <= 2")
+    ]
+
+
+def test_a_constraint_that_does_not_suit_a_list_is_refused_at_registration() -> None:
+    def handler(value: Annotated[list[int], msgspec.Meta(gt=1)]) -> None: ...
+
+    with pytest.raises(RegistrationError, match=r"parameter 'value': .*gt"):
+        App().get("/")(handler)
 
 
 type Ids = list[UserId]
