@@ -3,6 +3,7 @@
 //! A lock guards the map because a free-threaded interpreter lets several threads use one object;
 //! it is held for the length of one look-up and never while Python runs.
 
+use std::borrow::Cow;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -94,9 +95,15 @@ pub fn header_value(name: &str, value: &str) -> PyResult<HeaderValue> {
 
 /// The text of a header value, Latin-1.
 pub fn text(value: &HeaderValue) -> String {
-    match value.to_str() {
-        Ok(text) => text.to_owned(),
-        Err(_) => value.as_bytes().iter().map(|&byte| char::from(byte)).collect(),
+    latin_1(value.as_bytes()).into_owned()
+}
+
+/// The text of a part of a header value, Latin-1.
+pub fn latin_1(bytes: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(bytes) {
+        // The two differ from there on.
+        Ok(text) if text.is_ascii() => Cow::Borrowed(text),
+        _ => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
     }
 }
 

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
+use super::headers::latin_1;
 use super::param::{Param, Source};
 use super::problem::{Problem, Rejection};
 use super::request::HeadRef;
@@ -341,14 +342,11 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
             }
         }
         Source::Header => match input.head.headers.get(param.alias.as_str()) {
-            Some(value) => match value.to_str() {
-                Ok(text) => param.scalar.convert(py, text),
-                Err(_) => Ok(Err("not ASCII".to_owned())),
-            },
+            Some(value) => param.scalar.convert(py, &latin_1(value.as_bytes())),
             None => default("missing"),
         },
         Source::Cookie => match input.head.cookie(&param.alias) {
-            Some(text) => param.scalar.convert(py, text),
+            Some(text) => param.scalar.convert(py, &text),
             None => default("missing"),
         },
         _ => {

@@ -4,6 +4,7 @@
 //! so its stream is bound to the lane: `await request.body()` on another loop is an error, not a
 //! race. It is read once: `body()` keeps the bytes, `stream()` passes them through.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,7 +19,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
 use super::body;
-use super::headers::Headers;
+use super::headers::{Headers, latin_1};
 use super::query;
 use crate::bridge::into_awaitable;
 use crate::http::{BodyError, RequestBody};
@@ -71,19 +72,29 @@ impl<'a> From<&'a mut Parts> for HeadRef<'a> {
 
 impl<'a> HeadRef<'a> {
     /// The value of a cookie, as sent.
-    pub fn cookie(self, name: &str) -> Option<&'a str> {
-        self.cookies().find_map(|(known, value)| (known == name).then_some(value))
+    pub fn cookie(self, name: &str) -> Option<Cow<'a, str>> {
+        self.cookies().find_map(|(known, value)| (latin_1(known) == name).then(|| latin_1(value)))
     }
 
-    fn cookies(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+    /// Bytes, because what one cookie is made of is no reason not to read the others.
+    fn cookies(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.headers
             .get_all(http::header::COOKIE)
             .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .map(|(name, value)| (name, value.trim_matches('"')))
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b';'))
+            .filter_map(|pair| {
+                let pair = pair.trim_ascii();
+                let equals = pair.iter().position(|&byte| byte == b'=')?;
+                Some((&pair[..equals], unquoted(&pair[equals + 1..])))
+            })
     }
+}
+
+fn unquoted(mut value: &[u8]) -> &[u8] {
+    while let [b'"', rest @ ..] | [rest @ .., b'"'] = value {
+        value = rest;
+    }
+    value
 }
 
 impl RequestHead {
@@ -293,13 +304,14 @@ impl Request {
         Ok(self.query.get_or_try_init(py, make)?.clone_ref(py))
     }
 
-    /// Cookies by name, values as sent.
+    /// Cookies by name, values as sent; text is Latin-1, as in headers.
     #[getter]
     fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let make = || -> PyResult<Py<PyDict>> {
             let cookies = PyDict::new(py);
             for (name, value) in HeadRef::from(&*self.head).cookies() {
-                if !cookies.contains(name)? {
+                let (name, value) = (latin_1(name), latin_1(value));
+                if !cookies.contains(&*name)? {
                     cookies.set_item(name, value)?;
                 }
             }

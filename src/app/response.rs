@@ -137,7 +137,8 @@ impl Response {
         self.body.clone_ref(py)
     }
 
-    /// Adds a Set-Cookie header. `max_age` is in seconds; `samesite` is lax, strict, none or None.
+    /// Adds a Set-Cookie header. The value is what RFC 6265 lets servers send: ASCII without space,
+    /// comma, semicolon, quote and backslash; anything else raises ValueError. `max_age` is in seconds; `samesite` is lax, strict, none or None.
     #[pyo3(signature = (name, value="", *, max_age=None, path=Some("/"), domain=None, secure=false, httponly=false, samesite=Some("lax")), text_signature = "($self, name, value='', *, max_age=None, path='/', domain=None, secure=False, httponly=False, samesite='lax')")]
     #[allow(clippy::too_many_arguments, reason = "the attributes of a cookie")]
     fn set_cookie(
@@ -158,8 +159,12 @@ impl Response {
         if name.is_empty() || !token(name) {
             return Err(PyValueError::new_err(format!("{name:?} is not a cookie name")));
         }
-        let attribute =
-            |text: &str| text.bytes().any(|byte| matches!(byte, b';' | b',' | b'"' | b'\\' | b' '));
+        let attribute = |text: &str| text.bytes().any(|byte| b";,\"\\ \t".contains(&byte));
+        if !value.is_ascii() {
+            return Err(PyValueError::new_err(format!(
+                "the value of cookie {name:?} has a character beyond ASCII: encode it"
+            )));
+        }
         if attribute(value) {
             return Err(PyValueError::new_err(format!(
                 "the value of cookie {name:?} has a character that must be quoted: encode it"

@@ -8,13 +8,13 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
 from support.types import Connect, Serve
 
-from treadle import App, Headers, QueryParams, Request, State
+from treadle import App, Cookie, Header, Headers, QueryParams, Request, State
 from treadle.testing import TestClient
 
 app = App()
@@ -64,6 +64,24 @@ def test_a_request_says_what_was_asked_for(client: TestClient) -> None:
         "cookies": {"sid": "1", "theme": "dark", "": "x"},
         "repr": "<Request PATCH /head/a%20b/%C3%BC/x>",
     }
+
+
+@app.get("/one-cookie")
+def one_cookie(theme: Annotated[str, Cookie()], other: Annotated[str, Cookie("ü")] = "") -> str:
+    return theme + other
+
+
+def test_cookies_beyond_ascii_are_latin_1_and_hide_no_others(client: TestClient) -> None:
+    headers = {"cookie": 'sid=1; theme="é\xff"; ü=ß'.encode("latin-1")}
+    assert client.get("/head/a/b", headers=headers).json()["cookies"] == {
+        "sid": "1",
+        "theme": "é\xff",
+        "ü": "ß",
+    }
+    assert client.get("/one-cookie", headers=headers).text == "é\xffß"
+    # As a browser sends it that was told by a script: what was meant can be had back.
+    text = client.get("/one-cookie", headers={"cookie": "theme=日本".encode()}).text
+    assert text.encode("latin-1").decode() == "日本"
 
 
 def test_a_request_without_extras_has_empty_ones(client: TestClient) -> None:
@@ -146,12 +164,12 @@ def test_header_bytes_beyond_ascii_are_latin_1(serve: Serve, raw: Connect) -> No
     app = App()
 
     @app.get("/")
-    def handler(request: Request) -> str:
-        return request.headers["x-name"]
+    def handler(request: Request, x_name: Annotated[str, Header()]) -> list[str]:
+        return [request.headers["x-name"], x_name]
 
     connection = raw(serve(app))
     connection.send(b"GET / HTTP/1.1\r\nHost: t\r\nX-Name: Fran\xe7ois\r\n\r\n")
-    assert connection.response().body.decode() == "François"
+    assert connection.response().body.decode() == '["François","François"]'
 
 
 def test_query_parameters_are_a_mapping_that_knows_repeated_ones(client: TestClient) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,7 @@ from support.types import Connect, Serve
 
 from treadle import (
     App,
+    Cookie,
     Headers,
     HTMLResponse,
     JSONResponse,
@@ -251,7 +252,8 @@ def test_cookies_are_set_each_with_a_header_of_its_own(client: TestClient) -> No
         (("a b", "x"), {}, "is not a cookie name"),
         (("", "x"), {}, "is not a cookie name"),
         (("a=b", "x"), {}, "is not a cookie name"),
-        (("a", "x;y"), {}, "must be quoted"),
+        *((("a", f"x{octet}y"), {}, "must be quoted") for octet in ' ",;\\\t'),
+        *((("a", text), {}, "beyond ASCII: encode it") for text in ("é", "\x80", "日本")),
         (("a", "x\r\ny"), {}, "control character"),
         (("a", "x"), {"path": "/;x"}, "has a ';'"),
         (("a", "x"), {"domain": "x\r\nSet-Cookie: b=1"}, "control character"),
@@ -265,6 +267,26 @@ def test_a_cookie_that_would_be_misread_is_refused(
     with pytest.raises(ValueError, match=reason):
         response.set_cookie(*arguments, **options)
     assert "set-cookie" not in response.headers
+
+
+def test_a_cookie_comes_back_as_it_was_set() -> None:
+    app = App()
+    octets = "".join(chr(octet) for octet in range(0x21, 0x7F) if chr(octet) not in '",;\\')
+
+    @app.get("/set")
+    def set_cookie() -> Response:
+        response = Response()
+        response.set_cookie("value", octets)
+        response.set_cookie("other", "1")
+        return response
+
+    @app.get("/get")
+    def get_cookies(request: Request, value: Annotated[str, Cookie()]) -> list[object]:
+        return [request.cookies, value]
+
+    with TestClient(app) as client:
+        client.get("/set")
+        assert client.get("/get").json() == [{"value": octets, "other": "1"}, octets]
 
 
 # -- redirects ------------------------------------------------------------------------------------
