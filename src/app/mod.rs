@@ -4,13 +4,14 @@
 //! comes from and how it is converted, [`query`] reads query strings, [`scalar`] converts text, [`body`]
 //! decodes JSON. Each lane takes a copy of all plans at start-up ([`Plan::for_lane`]), so that lanes do
 //! not fight over the reference counts of what every request touches. [`respond`] turns what the
-//! handler gave back into an HTTP response.
+//! handler gave back into an HTTP response, and [`framing`] what its headers say of its length.
 //!
 //! [`Request`], [`Response`] and [`Headers`] are what Python code holds. They are plain values
 //! behind locks that are never held while Python runs; the request's body stream belongs to the
 //! lane that received it.
 
 mod body;
+mod framing;
 mod headers;
 mod param;
 mod plan;

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
+use super::framing;
 use super::response::{Response, StreamingResponse, status_code};
 use crate::http::{Body, Plain};
 use crate::python::json::write_plain;
@@ -88,7 +89,8 @@ impl Encoder {
     /// The response for a handler's result; `status` is the route's, for plain results.
     ///
     /// # Errors
-    /// `TypeError` for what cannot be encoded, `ValueError` for a route status that cannot be sent.
+    /// `TypeError` for what cannot be encoded, `ValueError` for a route status or a stream's
+    /// Content-Length that cannot be sent.
     pub fn reply(&self, result: &Bound<'_, PyAny>, status: Option<u16>) -> PyResult<Reply> {
         let py = result.py();
         if result.is_exact_instance_of::<PyDict>() {
@@ -106,8 +108,11 @@ impl Encoder {
                 let mut head = http::Response::new(());
                 *head.status_mut() = status;
                 *head.headers_mut() = headers;
-                // The connection frames the message; the handler cannot.
-                head.headers_mut().remove(TRANSFER_ENCODING);
+                framing::strip(head.headers_mut());
+                if status == StatusCode::NO_CONTENT {
+                    head.headers_mut().remove(CONTENT_LENGTH);
+                }
+                framing::length(head.headers()).map_err(PyValueError::new_err)?;
                 return Ok(Reply::Stream(head, stream.try_borrow()?.iterator(py)));
             }
             return Ok(Reply::Whole(whole(status, headers, body)));
@@ -147,13 +152,9 @@ fn plain(status: StatusCode, content_type: Option<&'static HeaderValue>, body: B
 }
 
 fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Box<http::Response<Body>> {
-    // The connection frames the message; a handler's own idea of it could only be wrong.
+    framing::strip(&mut headers);
+    // Where the body is known, a handler's own idea of its length could only be wrong.
     headers.remove(CONTENT_LENGTH);
-    headers.remove(TRANSFER_ENCODING);
-    if headers.get(CONNECTION).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"close"))
-    {
-        headers.remove(CONNECTION);
-    }
     let mut response = Box::new(http::Response::new(full(body)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -248,6 +248,45 @@ def test_a_handlers_own_framing_does_not_reach_the_wire(
         assert response.header("content-length") == "5"
 
 
+@pytest.mark.parametrize(
+    ("connection", "sent"),
+    [("upgrade", None), ("keep-alive", None), ("close", "close"), ("Upgrade, Close", "close")],
+)
+@pytest.mark.parametrize("kind", [Response, StreamingResponse])
+def test_of_a_handlers_connection_header_only_the_end_is_sent(
+    serve: Any, raw: Any, kind: Any, connection: str, sent: str | None
+) -> None:
+    app = App()
+
+    @app.get("/")
+    def root() -> Any:
+        content = b"hello" if kind is Response else iter([b"hello"])
+        headers = {"Connection": connection, "Upgrade": "x", "Transfer-Encoding": "gzip"}
+        return kind(content, headers=headers)
+
+    client = raw(serve(app))
+    response = client.get("/")
+    assert (response.body, response.header("connection")) == (b"hello", sent)
+    assert response.header("transfer-encoding") == ("chunked" if kind is not Response else None)
+    if sent is not None:
+        assert client.is_closed()
+
+
+def test_a_stream_may_say_its_length_twice(serve: Any, raw: Any) -> None:
+    app = App()
+
+    @app.get("/{status:int}")
+    def root(status: int) -> StreamingResponse:
+        headers = [("Content-Length", "5")] * 2
+        return StreamingResponse(iter([b"hello"]), status, headers)
+
+    connection = raw(serve(app))
+    response = connection.get("/200")
+    assert (response.header("content-length"), response.body) == ("5", b"hello")
+    # There is none to say where there is no content (RFC 9110, 8.6).
+    assert connection.get("/204").header("content-length") is None
+
+
 @pytest.mark.parametrize("declared", [2, 8])
 def test_a_stream_of_another_length_than_it_declares_is_no_one_elses(
     serve: Any, raw: Any, declared: int

@@ -190,6 +190,19 @@ def test_headers_that_are_none(fails: Any, headers: Any) -> None:
     assert isinstance(fails(lambda: Response("x", headers=headers)), ValueError | TypeError)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "lengths", [["abc"], ["-1"], ["+5"], ["5, 5"], ["5", "6"], [""], ["0x5"], [str(1 << 64)]]
+)
+def test_a_content_length_of_a_stream_that_is_none(
+    fails: Any, mode: str, lengths: list[str]
+) -> None:
+    headers = [("Content-Length", length) for length in lengths]
+    error = fails(lambda: StreamingResponse(iter("hello"), headers=headers), mode)
+    assert isinstance(error, ValueError)
+    assert "Content-Length" in str(error)
+
+
 def circular() -> list[Any]:
     loop: list[Any] = []
     loop.append(loop)
