@@ -153,8 +153,15 @@ fn plain(status: StatusCode, content_type: Option<&'static HeaderValue>, body: B
 
 fn whole(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Box<http::Response<Body>> {
     framing::strip(&mut headers);
-    // Where the body is known, a handler's own idea of its length could only be wrong.
-    headers.remove(CONTENT_LENGTH);
+    // Where there is a body, a handler's own idea of its length could only be wrong; where there is
+    // none, it may be that of the GET whose HEAD this is.
+    if body.is_empty()
+        && let Ok(Some(length)) = framing::length(&headers)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    } else {
+        headers.remove(CONTENT_LENGTH);
+    }
     let mut response = Box::new(http::Response::new(full(body)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -166,7 +166,11 @@ impl Dispatcher {
         // The parameters are views of a path that must stay while the head moves.
         let uri = parts.uri.clone();
         match self.table.find(&parts.method, uri.path()) {
-            Lookup::Found { value, params } | Lookup::HeadOfGet { value, params } => {
+            Lookup::Found { value, params } => {
+                self.serve(py, value, parts, &params, body, connection)
+            }
+            Lookup::HeadOfGet { value, params } => {
+                connection.answer_as_get();
                 self.serve(py, value, parts, &params, body, connection)
             }
             Lookup::NotFound if parts.method == Method::OPTIONS && uri.path() == "*" => {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -152,6 +152,7 @@ impl Exchange {
         info.patience.set(lane.patience());
         info.body_done.set(body.is_end_stream());
         info.is_http10.set(head.version == Version::HTTP_10);
+        info.is_own_head.set(head.method == Method::HEAD);
         info.loses_step.set(
             !info.body_done.get()
                 && (head.headers.contains_key(TRANSFER_ENCODING)
@@ -212,7 +213,7 @@ impl Exchange {
         if self.info.loses_step.get() {
             headers.insert(CONNECTION, CLOSE);
         }
-        if matches!(body, Body::Empty) && has_length(status) {
+        if matches!(body, Body::Empty) && self.empty_is_zero(status) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         self.begin_response(status);
@@ -248,13 +249,23 @@ impl Exchange {
             Body::Stream(_) if self.info.is_http10.get() => {
                 response.headers_mut().insert(CONNECTION, CLOSE);
             }
-            Body::Empty if has_length(response.status()) => {
+            Body::Empty if self.empty_is_zero(response.status()) => {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            Body::Empty if !has_length(response.status()) => {
+                response.headers_mut().remove(CONTENT_LENGTH);
             }
             _ => {}
         }
         self.begin_response(response.status());
         response.map(|body| ExchangeBody { body, exchange: self })
+    }
+
+    /// Whether an empty body has a length, and that is 0: not where its handler answers a HEAD,
+    /// which may tell the length that GET would send (RFC 9110, 8.6), or else nobody knows it.
+    fn empty_is_zero(&self, status: StatusCode) -> bool {
+        let is_unknown = self.info.is_own_head.get() && status != StatusCode::RESET_CONTENT;
+        has_length(status) && !is_unknown
     }
 
     fn begin_response(&mut self, status: StatusCode) {

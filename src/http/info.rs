@@ -88,6 +88,9 @@ pub struct ConnectionInfo {
     /// All of the last request's body has been read, so what follows is a new request.
     pub(super) body_done: Cell<bool>,
     pub(super) is_http10: Cell<bool>,
+    /// The request in flight is a HEAD that the service does not answer as the GET of the resource:
+    /// that its body is empty says nothing about its length.
+    pub(super) is_own_head: Cell<bool>,
     /// Nothing may follow this request, because its end was not reached, or is not beyond doubt:
     /// nobody read its chunks or its large body, or it ended in trailers (hyper takes a bare LF
     /// behind the last chunk for their start, and what follows for more of them).
@@ -120,6 +123,7 @@ impl ConnectionInfo {
             reader: RefCell::default(),
             body_done: Cell::new(true),
             is_http10: Cell::new(false),
+            is_own_head: Cell::new(false),
             loses_step: Cell::new(false),
             timing: Rc::default(),
             written: Cell::new(0),
@@ -185,6 +189,11 @@ impl ConnectionInfo {
     /// looks the same, and is seen to be gone when the answer is sent.
     pub fn outlive_client(&self) {
         self.outlives.set(true);
+    }
+
+    /// The service answers a HEAD by what it has for GET: an empty body is one of length 0.
+    pub fn answer_as_get(&self) {
+        self.is_own_head.set(false);
     }
 
     /// A request begins.

@@ -218,6 +218,87 @@ def test_options_is_answered_without_a_body(responses: LiveServer, raw: Any) -> 
     assert connection.response().body == b"hello"
 
 
+def own_heads() -> App:
+    """Handlers for HEAD itself, which give back no body."""
+    app = App()
+
+    @app.get("/known")
+    def known() -> bytes:
+        return b"x" * 1234
+
+    @app.head("/known")
+    async def head_of_known() -> Response:
+        return Response(headers={"Content-Length": "1234", "Content-Type": "x/y"})
+
+    @app.head("/twice")
+    def twice() -> Response:
+        return Response(headers=[("Content-Length", "5"), ("Content-Length", "5")])
+
+    @app.head("/none")
+    def none() -> Response:
+        return Response()
+
+    @app.head("/plain")
+    def plain() -> str:
+        return ""
+
+    @app.head("/nonsense")
+    def nonsense() -> Response:
+        return Response(headers={"Content-Length": "some"})
+
+    @app.head("/parameter/{name}")
+    def parameter(name: str) -> Response:
+        return Response(headers={"Content-Length": name})
+
+    @app.head("/body")
+    def body() -> Response:
+        return Response(b"12345", headers={"Content-Length": "99"})
+
+    @app.head("/status/{status:int}")
+    def status(status: int) -> Response:
+        return Response(status=status, headers={"Content-Length": "5"})
+
+    # HEAD has none of its own here: it is told what GET says, and that is the truth.
+    @app.get("/of-get")
+    def of_get() -> Response:
+        return Response(headers={"Content-Length": "99"})
+
+    @app.get("/of-get/{name}")
+    def of_get_with_parameter(name: str) -> Response:
+        return Response(headers={"Content-Length": "99"})
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [
+        ("/known", "1234"),
+        ("/twice", "5"),
+        ("/none", None),
+        ("/plain", None),
+        ("/nonsense", None),
+        ("/parameter/77", "77"),
+        ("/body", "5"),
+        ("/status/404", "5"),
+        ("/status/204", None),
+        ("/status/304", None),
+        ("/status/205", "0"),
+        ("/of-get", "0"),
+        ("/of-get/x", "0"),
+    ],
+)
+def test_a_handler_for_head_says_the_length_that_get_would_have_or_none_is_said(
+    serve: Any, raw: Any, path: str, length: str | None
+) -> None:
+    connection = raw(serve(own_heads()))
+    for _ in range(2):
+        connection.send(request("HEAD", path))
+        assert connection.response("HEAD").header("content-length") == length
+        # Of all else the end must be known: what HEAD said is forgotten.
+        assert connection.get("/of-get").header("content-length") == "0"
+
+
 # -- what a handler says about framing -------------------------------------------------------------
 
 
