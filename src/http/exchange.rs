@@ -217,7 +217,9 @@ impl Exchange {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         self.begin_response(status);
+        let version = self.version(&headers);
         let mut response = Response::new(ExchangeBody { body, exchange: self });
+        *response.version_mut() = version;
         *response.status_mut() = status;
         // The map that it is made with is empty and owns nothing: there is nothing to drop.
         std::mem::forget(std::mem::replace(response.headers_mut(), headers));
@@ -258,7 +260,18 @@ impl Exchange {
             _ => {}
         }
         self.begin_response(response.status());
+        *response.version_mut() = self.version(response.headers());
         response.map(|body| ExchangeBody { body, exchange: self })
+    }
+
+    /// The version to answer in. As one of 1.1, hyper would add that the connection is kept to the
+    /// word that it is not, for a client of 1.0 that asked to keep it.
+    fn version(&self, headers: &HeaderMap) -> Version {
+        if self.info.is_http10.get() && says_close(headers) {
+            Version::HTTP_10
+        } else {
+            Version::HTTP_11
+        }
     }
 
     /// Whether an empty body has a length, and that is 0: not where its handler answers a HEAD,

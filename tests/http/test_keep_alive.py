@@ -228,5 +228,30 @@ def test_a_stream_to_http_1_0_ends_with_the_connection(mixed: LiveServer, raw: A
     ask = request("GET", "/stream/12345", "Connection: keep-alive", version="HTTP/1.0")
     response = only_response(raw(mixed), ask)
     assert response.header("transfer-encoding") is None
-    assert response.header("connection") != "keep-alive"
+    assert response.header("connection") == "close"
     assert response.body == b"12345"
+
+
+@pytest.mark.parametrize("ask", ["keep-alive", "close", None])
+def test_an_answer_that_closes_says_nothing_else_to_http_1_0(
+    serve: Any, raw: Any, ask: str | None
+) -> None:
+    app = App()
+
+    @app.get("/closing")
+    def closing() -> Response:
+        return Response("bye", headers={"Connection": "close"})
+
+    @app.post("/unread")
+    def unread() -> dict[str, int]:
+        return {"a": 1}
+
+    live = serve(app)
+    asked = [] if ask is None else [f"Connection: {ask}"]
+    large = "Content-Length: 1000000"
+    for data in (
+        request("GET", "/closing", *asked, version="HTTP/1.0"),
+        request("POST", "/unread", *asked, large, version="HTTP/1.0"),
+    ):
+        response = only_response(raw(live), data)
+        assert (response.version, response.header("connection")) == ("HTTP/1.0", "close")
