@@ -46,3 +46,10 @@ def assert_problem(response: RawResponse, status: int, detail: str) -> None:
 def assert_serves(connection: Raw, path: str = "/") -> None:
     """The server is well: it answers a plain request."""
     assert connection.get(path).status in (200, 204)
+
+
+def refused(response: Any) -> list[tuple[list[object], str]]:
+    """Places and reasons of a 422 that an httpx client got."""
+    assert response.status_code == 422, response.text
+    assert response.headers["content-type"] == "application/json"
+    return [(problem["loc"], problem["msg"]) for problem in response.json()["detail"]]
