@@ -125,7 +125,8 @@ impl Response {
         Ok(())
     }
 
-    /// Headers, editable; Content-Length is set when it is sent.
+    /// Headers, editable. Content-Length is set when it is sent; a handler for HEAD may say what it
+    /// would be for GET.
     #[getter]
     fn headers(&self, py: Python<'_>) -> Py<Headers> {
         self.headers.clone_ref(py)
@@ -294,7 +295,8 @@ const NOT_IN_URLS: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EM
 
 /// A body made chunk by chunk from an async or sync iterator of bytes or str.
 ///
-/// The next chunk is asked for when the client has taken the one before.
+/// The next chunk is asked for when the client has taken the one before. A Content-Length among the
+/// headers must be a length, and that of all chunks together.
 #[pyclass(extends = Response, subclass, module = "treadle")]
 pub struct StreamingResponse {
     iterator: Py<PyAny>,
