@@ -20,6 +20,7 @@ from typing import Any
 from treadle._treadle import Handle, LoopCore, Outbox
 from treadle._treadle import Lane as NativeLane
 from treadle.polling import busy_poll
+from treadle.reporting import report
 from treadle.transports import (
     SocketTransport,
     make_socket_transport,
@@ -224,7 +225,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             "exception": error,
             "handle": handle,
         }
-        self.call_exception_handler(context)
+        report(self, context)
 
 
 _OWN_FILES = {__file__, events.__file__, base_events.__file__}

@@ -17,6 +17,7 @@ from asyncio.log import logger
 from typing import Any
 
 from treadle._treadle import TransportCore
+from treadle.reporting import report
 from treadle.tls import TlsProtocol
 
 
@@ -152,14 +153,13 @@ class SocketTransport(TransportCore):
     def _report(self, error: BaseException, message: str) -> None:
         loop = self._loop
         if loop is not None:
-            loop.call_exception_handler(
-                {
-                    "message": message,
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
+            context = {
+                "message": message,
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+            report(loop, context)
 
     def _raise_soon(self, error: BaseException) -> None:
         """Raises `error` where the loop sees it: in its next turn."""
