@@ -66,10 +66,10 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, lane: NativeLane | None = None) -> None:
         try:
             self._lane = NativeLane(0, busy_poll()) if lane is None else lane
-        except ValueError:
-            self._close_core()  # collected in silence
+            SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
+        except BaseException:
+            self._close_core()  # nothing is left of it for its end to close
             raise
-        SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
         self._outbox = Outbox()
         self._ran_on: threading.Thread | None = None
 

@@ -36,6 +36,7 @@ use super::factory::TaskFactory;
 use super::home::{Home, thread_name};
 use super::mailbox::Mailbox;
 use crate::python::lane_bound::LaneBound;
+use crate::python::socket::os_error;
 
 thread_local! {
     /// Homes of this thread's loops that are not closed.
@@ -116,7 +117,7 @@ impl CloseNotice {
     fn leave(event_loop: &Bound<'_, PyAny>, home: &Rc<Home>) -> PyResult<()> {
         let py = event_loop.py();
         let silent = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(std::io::Error::from)?;
+            .map_err(|error| os_error(py, error.into()))?;
         let fd = silent.as_raw_fd();
         let notice = Self {
             home: LaneBound::new(Rc::downgrade(home)),

@@ -177,7 +177,7 @@ impl LoopCore {
         Ok(Self {
             ready: Ready::default(),
             timers: Timers::default(),
-            descriptors: Descriptors::new()?,
+            descriptors: Descriptors::new().map_err(|error| os_error(py, error))?,
             turn_end: TurnEndSlot::default(),
             debug: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -74,6 +74,7 @@ pub use crate::bridge::LaneHandle;
 use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
+use crate::python::socket::os_error;
 use crate::python::ticks;
 use crate::telemetry::{Clock, LaneMeter, enroll};
 
@@ -146,7 +147,8 @@ impl Local {
                     coming.wake_turn();
                 }
             })
-            .build_local(LocalOptions::default())?;
+            .build_local(LocalOptions::default())
+            .map_err(|error| Python::attach(|py| os_error(py, error)))?;
         Ok(Self {
             runtime: RefCell::new(Some(runtime)),
             core: RefCell::new(None),

@@ -27,6 +27,7 @@ use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timers::Timed;
 use crate::bridge::was_answered;
+use crate::python::socket::os_error;
 use crate::telemetry::{Clock, Steps};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
@@ -40,12 +41,13 @@ const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) -> PyResult<()> {
     event_loop.get().ready.count_for(&core.meter);
     let _running = event_loop.get().ready.begin();
+    let refused = |error| os_error(event_loop.py(), error);
     let driver = LoopDriver {
         event_loop: event_loop.clone().unbind(),
         core,
-        fd: Nudging::new(event_loop.get().descriptors.share()?)?,
+        fd: event_loop.get().descriptors.share().and_then(Nudging::new).map_err(refused)?,
         fd_pending: true,
-        alarm: Alarm::new()?,
+        alarm: Alarm::new().map_err(refused)?,
         batch: VecDeque::new(),
         due: Vec::new(),
         longest_turn: None,
@@ -116,10 +118,11 @@ impl LoopDriver {
         let event_loop = self.event_loop.clone_ref(py);
         let event_loop = event_loop.bind(py);
         let core = event_loop.get();
-        self.fd_pending |= self.fd.came(cx)?;
-        self.alarm.poll(cx)?;
+        self.fd_pending |= self.fd.came(cx).map_err(|error| os_error(py, error))?;
+        self.alarm.poll(cx).map_err(|error| os_error(py, error))?;
         if self.fd_pending {
-            self.fd_pending = core.descriptors.collect(py, &core.ready)?;
+            self.fd_pending =
+                core.descriptors.collect(py, &core.ready).map_err(|error| os_error(py, error))?;
             self.core.interrupts.check(py)?;
         } else if self.core.interrupts.have_raised() {
             self.core.interrupts.check(py)?;
@@ -160,7 +163,8 @@ impl LoopDriver {
             return Ok(Poll::Ready(()));
         }
         core.ready.end_turn();
-        let is_due = self.alarm.arm(core.timers.nearest(py))?;
+        let nearest = core.timers.nearest(py);
+        let is_due = self.alarm.arm(nearest).map_err(|error| os_error(py, error))?;
         let has_mail = self.core.home.end_turn();
         if is_due || self.fd_pending || has_mail || !core.ready.is_empty() {
             core.ready.keep_turning();

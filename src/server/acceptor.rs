@@ -16,6 +16,7 @@ use super::options::{HttpConfig, listener};
 use super::{LaneServer, Link};
 use crate::http::{Accepted, StopHandle, accept_loop, stop_signal};
 use crate::lane::spawn_bare;
+use crate::python::socket::os_error;
 
 /// Accepts on all listeners and places each connection on the least loaded lane.
 #[pyclass(frozen, module = "treadle._treadle")]
@@ -35,7 +36,7 @@ impl Acceptor {
         lanes: Vec<Py<LaneServer>>,
         config: &HttpConfig,
     ) -> PyResult<Self> {
-        let listeners = fds.into_iter().map(listener).collect::<PyResult<Vec<_>>>()?;
+        let listeners = fds.into_iter().map(|fd| listener(py, fd)).collect::<PyResult<Vec<_>>>()?;
         let links: Vec<Link> =
             lanes.iter().filter_map(|lane| lane.bind(py).get().take_link()).collect();
         if links.is_empty() {
@@ -54,7 +55,8 @@ impl Acceptor {
                     tracing::error!(target: "treadle", %error, "cannot accept connections");
                 }
             }
-        })?;
+        })
+        .map_err(|error| os_error(py, error))?;
         Ok(Self { stop, thread: Mutex::new(Some(thread)) })
     }
 

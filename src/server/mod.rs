@@ -162,10 +162,10 @@ impl LaneServer {
     }
 
     /// Accepts on these listening sockets, which it owns from now on, on the lane itself.
-    fn listen(&self, fds: Vec<i32>) -> PyResult<()> {
+    fn listen(&self, py: Python<'_>, fds: Vec<i32>) -> PyResult<()> {
         let inner = self.inner()?;
         for fd in fds {
-            let listener = options::listener(fd)?;
+            let listener = options::listener(py, fd)?;
             let (http, service) = (inner.http.clone(), inner.service.clone());
             let (stop, limits) = (self.stopped.clone(), self.config.limits.clone());
             let task = tokio::task::spawn_local(async move {

@@ -13,6 +13,7 @@ use crate::config::HttpOptions;
 use crate::dispatch::OffloadMeter;
 use crate::http::{Limits, Listener};
 use crate::python::fd::adopt;
+use crate::python::socket::os_error;
 
 /// What no limit is, for a duration that must have a value.
 const UNLIMITED: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -81,9 +82,9 @@ impl HttpConfig {
 }
 
 /// The listening socket behind a descriptor that Python detached.
-pub(super) fn listener(fd: i32) -> PyResult<Listener> {
-    let socket = Socket::from(adopt(fd)?);
-    let address = socket.local_addr()?;
+pub(super) fn listener(py: Python<'_>, fd: i32) -> PyResult<Listener> {
+    let socket = Socket::from(adopt(fd).map_err(|error| os_error(py, error))?);
+    let address = socket.local_addr().map_err(|error| os_error(py, error))?;
     match address.domain() {
         Domain::IPV4 | Domain::IPV6 => Ok(Listener::Tcp(TcpListener::from(socket))),
         Domain::UNIX => Ok(Listener::Unix(UnixListener::from(socket))),
