@@ -194,11 +194,12 @@ impl TransportCore {
         if !state.outgoing.borrow().is_empty() || state.lost.get() > 0 {
             return Ok(());
         }
+        if state.closing.get() {
+            // Who waited to send a file fails with the connection: nothing may follow the end.
+            return Self::lose_soon(slf, state, None);
+        }
         if state.sending_file.get() {
             slf.call_method0(intern!(py, "_emptied"))?;
-        }
-        if state.closing.get() {
-            return Self::lose_soon(slf, state, None);
         }
         if state.eof.get()
             && let Err(error) = state.socket.shut_down_writing()

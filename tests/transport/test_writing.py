@@ -216,3 +216,34 @@ def test_sendfile_after_what_was_written(fallback: bool, tmp_path: Path) -> None
         theirs.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_sendfile_that_waits_for_what_was_written_fails_when_the_transport_ends(
+    end: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"f" * MEGABYTE)
+
+    async def main() -> None:
+        transport, protocol, theirs = await connected(small=True)
+        transport.write(b"x" * MEGABYTE)
+        loop = asyncio.get_running_loop()
+        with path.open("rb") as file:
+            sending = loop.create_task(loop.sendfile(transport, file))
+            await asyncio.sleep(0)
+            assert not transport._empty_waiter.done()
+            getattr(transport, end)()
+            received = asyncio.ensure_future(elsewhere(read_all, theirs))
+            with pytest.raises(ConnectionError, match="Connection is closed by peer"):
+                await sending
+        assert await protocol.lost is None
+        assert set(await received) == set(b"x")
+        assert end == "abort" or len(received.result()) == MEGABYTE
+        theirs.close()
+
+    run(main)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(MEGABYTE), b""))
