@@ -74,11 +74,15 @@ class SocketTransport(TransportCore):
 
     def __repr__(self) -> str:
         words = ["SocketTransport"]
+        elsewhere = self._is_elsewhere()
         if self._sock is None:
             words.append("closed")
-        elif self._closing:
+        elif not elsewhere and self._closing:
             words.append("closing")
         words.append(f"fd={self._sock_fd}")
+        if elsewhere:
+            # Only its own thread can read the rest.
+            return f"<{' '.join(words)} of another thread>"
         loop = self._loop
         if loop is not None and not loop.is_closed():
             reading, writing = ("polling" if on else "idle" for on in self._polling())
@@ -89,11 +93,7 @@ class SocketTransport(TransportCore):
     def __del__(self, _warn: Any = warnings.warn) -> None:
         sock = self._sock
         if sock is not None:
-            try:
-                what = repr(self)
-            except RuntimeError:  # collected on another thread, after its loop was closed
-                what = "<SocketTransport of another thread>"
-            _warn(f"unclosed transport {what}", ResourceWarning, source=self)
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._give_up(sock)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

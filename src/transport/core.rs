@@ -1,6 +1,6 @@
 //! The native half of a stream transport: its state, and what Python calls often.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,6 +26,8 @@ use crate::python::socket::{SocketFd, os_error};
 #[pyclass(subclass, frozen, weakref, module = "treadle._treadle")]
 pub struct TransportCore {
     state: LaneBound<State>,
+    /// The socket's number, for other threads too.
+    fd: RawFd,
     /// The lane it belongs to, if it was made while that ran.
     lane: Option<LaneHandle>,
 }
@@ -114,7 +116,7 @@ impl TransportCore {
         let is_unix = socket.is_unix();
         let context = context::copy_current(py)?.unbind();
         let state = State::new(socket, is_unix, waiting, context, event_loop.clone().unbind());
-        Ok(Self { state: LaneBound::new(state), lane: LaneHandle::current(py).ok() })
+        Ok(Self { state: LaneBound::new(state), fd, lane: LaneHandle::current(py).ok() })
     }
 
     /// Enters the reactor; from here on the protocol is called. A callback of the loop's.
@@ -168,8 +170,8 @@ impl TransportCore {
     }
 
     #[getter]
-    fn _sock_fd(&self) -> PyResult<RawFd> {
-        Ok(self.state()?.socket.as_raw_fd())
+    fn _sock_fd(&self) -> RawFd {
+        self.fd
     }
 
     #[getter]

@@ -133,6 +133,22 @@ def test_callbacks_run_in_the_context_of_creation() -> None:
     run(main)
 
 
+def test_another_thread_can_say_which_transport_it_is() -> None:
+    async def main() -> None:
+        transport, protocol, theirs = await connected()
+        fd = transport.get_extra_info("socket").fileno()
+        assert repr(transport).startswith(f"<SocketTransport fd={fd} read=")
+        assert await elsewhere(repr, transport) == f"<SocketTransport fd={fd} of another thread>"
+        assert await elsewhere(transport.get_extra_info, "socket") is not None
+        transport.close()
+        assert await protocol.lost is None
+        said = f"<SocketTransport closed fd={fd} of another thread>"
+        assert await elsewhere(repr, transport) == said
+        theirs.close()
+
+    run(main)
+
+
 def test_another_thread_is_refused() -> None:
     async def main() -> None:
         transport, protocol, theirs = await connected()
