@@ -100,15 +100,18 @@ class SocketTransport(TransportCore):
         """What is known of the connection: `socket`, `peername`, `sockname`."""
         return self._extra.get(name, default)
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Sets the water marks, in bytes, by asyncio's rules."""
+    def set_write_buffer_limits(self, high: float | None = None, low: float | None = None) -> None:
+        """Sets the water marks, in bytes, by asyncio's rules.
+
+        A part of a byte makes no difference to what is compared with them and is dropped.
+        """
         if high is None:
             high = 64 * 1024 if low is None else 4 * low
         if low is None:
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._set_limits(high, low)
+        self._set_limits(_whole(high), _whole(low))
 
     # -- called by the native half, and by asyncio -------------------------------------------------
 
@@ -313,6 +316,11 @@ async def start_tls(
 
 def _is_stream(sock: Any) -> bool:
     return isinstance(sock, socket.socket) and sock.type == socket.SOCK_STREAM
+
+
+def _whole(mark: float) -> int:
+    """A water mark in whole bytes, with a value for infinity."""
+    return int(min(mark, sys.maxsize))
 
 
 def _raise(error: BaseException) -> None:

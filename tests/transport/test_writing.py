@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,30 @@ def test_write_eof_waits_until_everything_is_sent() -> None:
         assert await elsewhere(theirs.recv, 1) == b""
         theirs.sendall(b"answer")
         assert await protocol.has(6) == b"answer"
+        transport.close()
+        theirs.close()
+
+    run(main)
+
+
+def test_water_marks_need_not_be_whole_bytes() -> None:
+    async def main() -> None:
+        transport, protocol, theirs = await connected(small=True)
+        for given, limits in (
+            ({"high": 10.5, "low": 2.5}, (2, 10)),
+            ({"high": 10.5}, (2, 10)),
+            ({"low": 2.5}, (2, 10)),
+            ({"high": float("inf"), "low": 0.0}, (0, sys.maxsize)),
+        ):
+            transport.set_write_buffer_limits(**given)
+            assert transport.get_write_buffer_limits() == limits
+        with pytest.raises(ValueError, match="must be >="):
+            transport.set_write_buffer_limits(high=float("nan"))
+        transport.set_write_buffer_limits(high=10.5)
+        transport.write(b"x" * MEGABYTE)
+        assert protocol.calls == ["made", "pause"]
+        assert await elsewhere(read, theirs, MEGABYTE)
+        await protocol.resumed.wait()
         transport.close()
         theirs.close()
 
