@@ -64,6 +64,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     """
 
     def __init__(self, lane: NativeLane | None = None) -> None:
+        self._note_time()
         try:
             self._lane = NativeLane(0, busy_poll()) if lane is None else lane
             SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
@@ -72,6 +73,16 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             raise
         self._outbox = Outbox()
         self._ran_on: threading.Thread | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "time":
+            self._note_time()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        if name == "time":
+            self._note_time()
 
     def run_forever(self) -> None:
         """Runs until `stop()`; sockets, HTTP connections and callbacks take turns."""

@@ -26,6 +26,7 @@ use super::alarm;
 use super::descriptors::{Descriptors, Direction, Watched};
 use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
+use super::scheduling::note_time;
 use super::timers::{Timed, Timers};
 use super::turn_end::{TurnEnd, TurnEndSlot};
 use super::uncounted::end_counting;
@@ -52,6 +53,8 @@ pub struct LoopCore {
     pub(super) has_own_call_soon: AtomicBool,
     /// Nor is `get_debug`, so it says what is known here.
     pub(super) has_own_get_debug: AtomicBool,
+    /// Nor is `time`, so the system's clock is looked at without asking.
+    pub(super) has_own_time: AtomicBool,
     /// The thread the loop runs on now.
     thread: AtomicUsize,
 }
@@ -185,6 +188,7 @@ impl LoopCore {
             has_task_factory: AtomicBool::new(false),
             has_own_call_soon: AtomicBool::new(false),
             has_own_get_debug: AtomicBool::new(false),
+            has_own_time: AtomicBool::new(true),
             thread: AtomicUsize::new(NOWHERE),
         })
     }
@@ -199,6 +203,11 @@ impl LoopCore {
 
     fn _note_task_factory(&self, has_one: bool) {
         self.has_task_factory.store(has_one, Ordering::Relaxed);
+    }
+
+    /// Looks whether the loop has another `time` now than the one below.
+    fn _note_time(slf: &Bound<'_, Self>) -> PyResult<()> {
+        note_time(slf)
     }
 
     /// Drops what waits; nothing is taken any more.

@@ -43,6 +43,7 @@
 
 mod alarm;
 mod bare;
+mod clock;
 mod deadlines;
 mod descriptors;
 mod handle;

@@ -15,7 +15,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
-use super::alarm;
 use super::handle::{Args, Handle};
 use super::loop_core::{LoopCore, classes};
 use super::ready::Entry;
@@ -23,6 +22,7 @@ use super::remote_handle::RemoteHandle;
 use super::timer_handle::{Cancel, TimerHandle};
 use super::timers::Timed;
 use super::wakeup::Wakeup;
+use super::{alarm, clock};
 use crate::bridge::{LaneWakeup, ReadyQueue, Resumption, intercept};
 use crate::python::call::{call_method, call_no_args, call_one};
 use crate::python::context;
@@ -68,7 +68,18 @@ pub(super) fn ready_queue_of(
     let is_own = has_own(event_loop, intern!(py, "call_soon"))?;
     core.has_own_call_soon.store(is_own, Ordering::Relaxed);
     core.has_own_get_debug.store(has_own(event_loop, intern!(py, "get_debug"))?, Ordering::Relaxed);
+    note_time(event_loop)?;
     Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
+}
+
+/// Notes whether the loop's clock is the system's, or a `time` of its own is to be asked.
+///
+/// # Errors
+/// `AttributeError`.
+pub(super) fn note_time(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let is_own = has_own(event_loop, intern!(event_loop.py(), "time"))?;
+    event_loop.get().has_own_time.store(is_own, Ordering::Relaxed);
+    Ok(())
 }
 
 /// Whether the method of that name is the one that is made here.
@@ -199,7 +210,7 @@ impl FastMethod for CallLater {
             return Err(PyTypeError::new_err("delay must not be None"));
         }
         let delay = parsed.lead[0].extract::<f64>()?;
-        call_at(slf, alarm::now() + delay, delay <= 0.0, &parsed)
+        call_at(slf, clock::now(slf)? + delay, delay <= 0.0, &parsed)
     }
 }
 
@@ -224,7 +235,8 @@ impl FastMethod for CallAt {
             return checked(slf, intern!(py, "_call_at_checked"), &parsed);
         }
         let when = parsed.lead[0].extract::<f64>()?;
-        call_at(slf, when, when <= alarm::now(), &parsed)
+        let is_overdue = clock::is_systems(slf) && when <= alarm::now();
+        call_at(slf, when, is_overdue, &parsed)
     }
 }
 

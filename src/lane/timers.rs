@@ -15,10 +15,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::alarm;
 use super::deadlines::Deadlines;
+use super::loop_core::LoopCore;
 use super::ready::Entry;
 use super::timer_handle::TimerHandle;
+use super::{alarm, clock};
 
 /// As many cancelled timers stay in any heap, as in asyncio.
 const NOT_WORTH_A_SWEEP: usize = 100;
@@ -192,20 +193,31 @@ impl Timers {
     /// Hands over the callbacks of the timers that are due, and tells how late each is, in seconds.
     ///
     /// `due` is room to be used again: empty before and after.
+    ///
+    /// # Errors
+    /// What a `time` of the loop's own raises.
     pub(super) fn take_due(
         &self,
-        py: Python<'_>,
+        event_loop: &Bound<'_, LoopCore>,
         due: &mut Vec<Timed>,
         late: impl Fn(f64),
         mut hand_over: impl FnMut(Entry),
-    ) {
+    ) -> PyResult<()> {
+        let py = event_loop.py();
         {
             let mut heap = self.heap();
             if heap.timers.is_empty() {
-                return;
+                return Ok(());
             }
             self.has_overdue.store(false, Relaxed);
-            let now = alarm::now();
+            let now = if clock::is_systems(event_loop) {
+                alarm::now()
+            } else {
+                drop(heap);
+                let now = clock::due_by(event_loop)?;
+                heap = self.heap();
+                now
+            };
             while heap.timers.peek().is_some_and(|first| is_due(first.when, now)) {
                 if let Some(timer) = heap.timers.pop() {
                     late(now - timer.when);
@@ -226,6 +238,7 @@ impl Timers {
                 Timed::Foreign(handle) => Entry::Foreign(handle),
             });
         }
+        Ok(())
     }
 
     /// How many timers the heap holds, cancelled ones included.

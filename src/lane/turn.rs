@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 
 use super::LaneCore;
 use super::alarm::Alarm;
+use super::clock;
 use super::handle::Handle;
 use super::loop_core::LoopCore;
 use super::nudge::Nudging;
@@ -128,7 +129,7 @@ impl LoopDriver {
             self.core.interrupts.check(py)?;
         }
         let late = |late| meter.timer_ran_late(late);
-        core.timers.take_due(py, &mut self.due, late, |entry| core.ready.append(entry));
+        core.timers.take_due(event_loop, &mut self.due, late, |entry| core.ready.append(entry))?;
         for round in 1_u32.. {
             let went_on = self.core.home.open_mail(py);
             // Callbacks that these add wait for the next round.
@@ -163,7 +164,7 @@ impl LoopDriver {
             return Ok(Poll::Ready(()));
         }
         core.ready.end_turn();
-        let nearest = core.timers.nearest(py);
+        let nearest = clock::on_system_clock(event_loop, core.timers.nearest(py))?;
         let is_due = self.alarm.arm(nearest).map_err(|error| os_error(py, error))?;
         let has_mail = self.core.home.end_turn();
         if is_due || self.fd_pending || has_mail || !core.ready.is_empty() {
