@@ -61,6 +61,8 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     It runs on one thread at a time, any thread; but open connections and suspended Rust futures
     stay with their thread, so that a loop which has some refuses to run on another. `lane` is the
     native lane to run on; without one the loop has a lane of its own.
+
+    Another `time`, in a derived class or set on the loop, is its clock: timers go by it.
     """
 
     def __init__(self, lane: NativeLane | None = None) -> None:
