@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from support.loops import OwnThread, Run, pair
+from support.loops import LoopFactory, OwnThread, Run, pair
 
 import treadle
 
@@ -123,28 +123,33 @@ def test_the_handler_is_called_while_the_exception_is_handled(
             seen.append("report" in frames)
 
         asyncio.get_running_loop().set_debug(debug)
-        try:
-            raise ValueError("of the test")  # what is handled around the loop's start is apart
-        except ValueError:
-            await reported(arrange, fail, handler)
+        await reported(arrange, fail, handler)
         seen.append(sys.exc_info())
         return seen
 
     assert run(main) == [True, "KeyError('first')", "fail", False, (None, None, None)]
 
 
-def test_what_is_handled_where_the_loop_was_started_is_not_chained(run: Run) -> None:
-    async def main() -> BaseException | None:
+@WAYS
+def test_what_is_handled_where_the_loop_was_started_is_not_chained(
+    factory: LoopFactory, on_thread: OwnThread, arrange: Arrange
+) -> None:
+    async def main() -> list[BaseException | None]:
         contexts: list[BaseException | None] = []
         await reported(
-            by_call_soon, fail, lambda _, said: contexts.append(said["exception"].__context__)
+            arrange, fail, lambda _, said: contexts.append(said["exception"].__context__)
         )
-        return contexts[0]
+        return contexts
 
-    try:
-        raise ValueError("outside")
-    except ValueError:
-        assert isinstance(run(main), KeyError)
+    def thread() -> list[BaseException | None]:
+        try:
+            raise ValueError("outside")
+        except ValueError:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                return runner.run(main())
+
+    (context,) = on_thread(thread)
+    assert isinstance(context, KeyError)
 
 
 @WAYS
