@@ -130,6 +130,9 @@ class Routes:
     ) -> _Decorator:
         """Registers a handler for `path` and several methods; see `RouteOptions`.
 
+        A request matches however its path is escaped (`/a:b`, `/a%3Ab`), but `%2F` separates no
+        segments; parameters are decoded once.
+
         Raises RegistrationError at the decorated handler when the route cannot work.
         """
         if isinstance(methods, str):

@@ -67,7 +67,7 @@ pub type Arguments = Vec<Py<PyAny>>;
 
 /// What the arguments are made from.
 pub struct Input<'a> {
-    /// Raw path parameters, in pattern order; a rest that is empty is not among them.
+    /// Path parameters, still to be decoded, in pattern order; a rest that is empty is not among them.
     pub path: &'a PathParams<'a, 'a>,
     /// The request's head.
     pub head: HeadRef<'a>,

@@ -48,7 +48,7 @@ use crate::http::{
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
 use crate::python::context;
-use crate::router::{Lookup, PathParams, Table};
+use crate::router::{Lookup, PathParams, Table, other_slash, plain};
 use crate::telemetry::RouteMeter;
 
 pub use answer::Answer;
@@ -165,7 +165,8 @@ impl Dispatcher {
         }
         // The parameters are views of a path that must stay while the head moves.
         let uri = parts.uri.clone();
-        match self.table.find(&parts.method, uri.path()) {
+        let path = plain(uri.path());
+        match self.table.find(&parts.method, &path) {
             Lookup::Found { value, params } => {
                 self.serve(py, value, parts, &params, body, connection)
             }
@@ -176,7 +177,7 @@ impl Dispatcher {
             Lookup::NotFound if parts.method == Method::OPTIONS && uri.path() == "*" => {
                 self.other_method(py, parts, connection, &self.table.all_methods())
             }
-            Lookup::Redirect(path) => Answer::ready(redirect(path, uri.query())),
+            Lookup::Redirect => Answer::ready(redirect(other_slash(uri.path()), uri.query())),
             Lookup::NotFound => self.not_found(py, parts, connection),
             Lookup::OtherMethods(allow) => self.other_method(py, parts, connection, &allow),
         }

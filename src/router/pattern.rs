@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use super::escapes::plain;
 
 /// What a converter named in a pattern turns the segment into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Converter {
 pub struct Pattern {
     /// The text as written.
     pub source: String,
-    /// The same in the path tree's syntax.
+    /// The same in the path tree's syntax, literals in plain form.
     pub tree: String,
     /// Parameters in order; `None` where the pattern names no converter.
     pub params: Vec<(String, Option<Converter>)>,
@@ -85,7 +85,7 @@ impl Pattern {
         let mut rest = source;
         while let Some(open) = rest.find(['{', '}']) {
             let (literal, tail) = rest.split_at(open);
-            push_literal(&mut tree, literal);
+            tree.push_str(&plain(literal));
             if tail.starts_with('}') {
                 return fail("'}' without '{'".into());
             }
@@ -134,7 +134,7 @@ impl Pattern {
             tree.push('}');
             params.push((name.to_owned(), converter));
         }
-        push_literal(&mut tree, rest);
+        tree.push_str(&plain(rest));
         Ok(Self { source: source.to_owned(), tree, params })
     }
 }
@@ -146,13 +146,6 @@ impl Pattern {
         let (name, _) = self.params.last().filter(|(_, kind)| *kind == Some(Converter::Path))?;
         Some((name, self.tree.split_at(self.tree.len() - name.len() - "{*}".len()).0))
     }
-}
-
-/// Clients send such characters escaped, and the tree is matched against paths as sent.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
-
-fn push_literal(tree: &mut String, literal: &str) {
-    tree.extend(utf8_percent_encode(literal, ESCAPED));
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -179,6 +172,14 @@ mod tests {
         );
         assert_eq!(pattern.rest(), Some(("rest", "/users/{id}/files/")));
         assert_eq!(Pattern::parse("/users/{id}").unwrap().rest(), None);
+    }
+
+    #[test]
+    fn literals_are_in_plain_form_and_make_no_parameters() {
+        let tree = |source| Pattern::parse(source).unwrap().tree;
+        assert_eq!(tree("/caf%c3%a9/{id}%3Ax"), "/café/{id}:x");
+        assert_eq!(tree("/a b/100%"), "/a b/100%25");
+        assert_eq!(tree("/%7bid%7d"), "/%7Bid%7D");
     }
 
     #[test]

@@ -20,7 +20,8 @@ fn slot(method: &Method) -> Option<usize> {
     METHODS.iter().position(|known| known == method)
 }
 
-/// Path parameters of a match, raw (still percent-encoded), in pattern order.
+/// Path parameters of a match, in plain form (what is escaped there is still to be decoded), in
+/// pattern order.
 pub type PathParams<'k, 'p> = matchit::Params<'k, 'p>;
 
 /// What a look-up found.
@@ -41,8 +42,8 @@ pub enum Lookup<'t, 'p> {
     },
     /// The path exists for other methods: the value of `Allow`.
     OtherMethods(String),
-    /// No route has this path, but one has this, which differs in the slash at the end.
-    Redirect(String),
+    /// No route has this path, but one has its [`other_slash`].
+    Redirect,
     /// No route has this path.
     NotFound,
 }
@@ -117,12 +118,13 @@ impl Table {
     }
 
     /// The route without parameters for a request, if there is one: the value given to
-    /// [`Table::insert`]. To be asked before [`Table::find`], which is slower.
+    /// [`Table::insert`]. To be asked before [`Table::find`], which is slower. `path` may be as sent:
+    /// what is found is right; what is not may be there in plain form.
     pub fn find_literal(&self, method: &Method, path: &str) -> Option<usize> {
         self.literals[slot(method)?].get(path).copied()
     }
 
-    /// Finds the route for a request; `path` is raw, as sent.
+    /// Finds the route for a request; `path` is in plain form ([`super::plain`]).
     pub fn find<'t, 'p>(&'t self, method: &Method, path: &'p str) -> Lookup<'t, 'p> {
         if let Some(slot) = slot(method)
             && let Some((value, params)) = self.at(slot, path)
@@ -138,10 +140,10 @@ impl Table {
         if !allow.is_empty() {
             return Lookup::OtherMethods(allow);
         }
-        match self.redirects.then(|| self.other_slash(path)).flatten() {
-            Some(other) => Lookup::Redirect(other),
-            None => Lookup::NotFound,
+        if self.redirects && self.has_other_slash(path) {
+            return Lookup::Redirect;
         }
+        Lookup::NotFound
     }
 
     /// The methods that any path answers, as the value of `Allow`.
@@ -150,15 +152,12 @@ impl Table {
         self.allow(|slot| !self.patterns[slot].is_empty())
     }
 
-    /// `path` with the slash at its end taken off or put on, if a route has that.
-    fn other_slash(&self, path: &str) -> Option<String> {
-        let other = match path.strip_suffix('/') {
-            Some(shorter) => shorter.to_owned(),
-            None => format!("{path}/"),
-        };
+    /// Whether a route has the other slash of `path`, and it is safe to say so.
+    fn has_other_slash(&self, path: &str) -> bool {
+        let other = other_slash(path);
         // What begins with two slashes names another host, and browsers read the one as the other.
         let is_ours = other.starts_with('/') && !other[1..].starts_with(['/', '\\']);
-        (is_ours && (0..METHODS.len()).any(|slot| self.at(slot, &other).is_some())).then_some(other)
+        is_ours && (0..METHODS.len()).any(|slot| self.at(slot, &other).is_some())
     }
 
     /// The route of a slot for `path`. A parameter that takes the rest of the path is not among the
@@ -187,6 +186,15 @@ impl Table {
             }
         }
         names.join(", ")
+    }
+}
+
+/// `path` with the slash at its end taken off or put on.
+#[must_use]
+pub fn other_slash(path: &str) -> String {
+    match path.strip_suffix('/') {
+        Some(shorter) => shorter.to_owned(),
+        None => format!("{path}/"),
     }
 }
 
@@ -250,14 +258,12 @@ mod tests {
         for (value, path) in ["/a", "/b/", "//{x}/", "/\\{x}/"].iter().enumerate() {
             table.insert(&Method::GET, &Pattern::parse(path).unwrap(), value).unwrap();
         }
-        let to = |path| match table.find(&Method::POST, path) {
-            Lookup::Redirect(to) => Some(to),
-            _ => None,
-        };
-        assert_eq!(to("/b").as_deref(), Some("/b/"));
-        assert_eq!(to("//evil.example"), None);
-        assert_eq!(to("/\\evil.example"), None);
-        assert_eq!(to("*"), None);
+        let leads = |path| matches!(table.find(&Method::POST, path), Lookup::Redirect);
+        assert!(leads("/b"));
+        assert!(!leads("//evil.example"));
+        assert!(!leads("/\\evil.example"));
+        assert!(!leads("*"));
+        assert_eq!((&*other_slash("/b"), &*other_slash("/b/")), ("/b/", "/b"));
         assert!(matches!(Table::default().find(&Method::GET, "/b"), Lookup::NotFound));
     }
 
