@@ -13,7 +13,7 @@ use super::problem::{Problem, Rejection};
 use super::request::HeadRef;
 use super::scalar::refusal;
 use super::{body, query, request::Request};
-use crate::router::{PathParams, Pattern};
+use crate::router::{PathParams, Pattern, has_escape};
 
 /// How a handler is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,7 +333,7 @@ fn scalar(py: Python<'_>, param: &Param, input: &Input<'_>) -> PyResult<Result<P
         Source::Path => {
             // Every route that is met has all its parameters, but for a rest that is empty.
             let raw = input.path.get(&param.alias).unwrap_or_default();
-            if !raw.contains('%') {
+            if !has_escape(raw) {
                 return param.scalar.convert(py, raw);
             }
             match percent_encoding::percent_decode_str(raw).decode_utf8() {

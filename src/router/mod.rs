@@ -8,6 +8,6 @@ mod escapes;
 mod pattern;
 mod table;
 
-pub use escapes::plain;
+pub use escapes::{has_escape, plain};
 pub use pattern::{Converter, Pattern, PatternError};
 pub use table::{Conflict, Lookup, PathParams, Table, other_slash};
