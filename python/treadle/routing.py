@@ -130,7 +130,9 @@ class Routes:
     ) -> _Decorator:
         """Registers a handler for `path` and several methods; see `RouteOptions`.
 
-        A request matches however its path is escaped (`/a:b`, `/a%3Ab`), but `%2F` separates no
+        Of the routes that match, the most specific one answers: the first segment that differs
+        decides, text before `{name}` before `{rest:path}`; the order of registration does not
+        matter. A request matches however its path is escaped (`/a:b`, `/a%3Ab`), but `%2F` separates no
         segments; parameters are decoded once.
 
         Raises RegistrationError at the decorated handler when the route cannot work.
@@ -160,7 +162,10 @@ class Routes:
         return self._decorator(path, ("DELETE",), options)
 
     def head(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:
-        """Registers a HEAD handler, in place of the GET handler's answer without body."""
+        """Registers a HEAD handler, in place of the answer without body of a GET handler.
+
+        The one whose path is alike, or less specific.
+        """
         return self._decorator(path, ("HEAD",), options)
 
     def options(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator:

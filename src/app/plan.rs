@@ -48,6 +48,8 @@ pub struct Plan {
     pub cancel_on_disconnect: bool,
     /// Bytes of body taken; the server's limit where `None`.
     pub limit_body: Option<u64>,
+    /// The handler answers HEAD itself, not as part of GET.
+    pub is_for_head: bool,
     /// The pattern as written: what logs name instead of a raw path.
     pub template: String,
     /// `file:line name` of the handler.
@@ -129,7 +131,6 @@ impl Route {
         let body_at =
             params.iter().position(|p| matches!(p.source, Source::Body | Source::RawBody));
         Ok(Self {
-            methods,
             plan: Plan {
                 handler,
                 mode,
@@ -137,6 +138,7 @@ impl Route {
                 timeout,
                 cancel_on_disconnect,
                 limit_body,
+                is_for_head: methods.contains(&Method::HEAD),
                 template: pattern.source.clone(),
                 origin,
                 rest: pattern.rest().map(|(name, _)| name.to_owned()),
@@ -147,6 +149,7 @@ impl Route {
                 params,
             },
             pattern,
+            methods,
         })
     }
 
@@ -207,6 +210,7 @@ impl Route {
             timeout: plan.timeout,
             cancel_on_disconnect: plan.cancel_on_disconnect,
             limit_body: plan.limit_body,
+            is_for_head: plan.is_for_head,
             template: plan.template.clone(),
             origin: plan.origin.clone(),
             rest: plan.rest.clone(),
@@ -232,6 +236,7 @@ impl Plan {
             timeout: None,
             cancel_on_disconnect: true,
             limit_body: None,
+            is_for_head: false,
             template: "-".to_owned(),
             origin: "no route".to_owned(),
             rest: None,

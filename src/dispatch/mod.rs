@@ -170,10 +170,6 @@ impl Dispatcher {
             Lookup::Found { value, params } => {
                 self.serve(py, value, parts, &params, body, connection)
             }
-            Lookup::HeadOfGet { value, params } => {
-                connection.answer_as_get();
-                self.serve(py, value, parts, &params, body, connection)
-            }
             Lookup::NotFound if parts.method == Method::OPTIONS && uri.path() == "*" => {
                 self.other_method(py, parts, connection, &self.table.all_methods())
             }
@@ -197,6 +193,9 @@ impl Dispatcher {
         self.stamps.meets(index, self.next_id());
         if !plan.cancel_on_disconnect {
             connection.outlive_client();
+        }
+        if parts.method == Method::HEAD && !plan.is_for_head {
+            connection.answer_as_get();
         }
         let limit = plan.limit_body.unwrap_or(self.limit_body);
         if body.as_ref().is_some_and(|body| declares_more_than(body, limit)) {

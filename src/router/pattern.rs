@@ -43,6 +43,9 @@ impl Converter {
     }
 }
 
+/// The path tree panics where there are more.
+const MOST_PARAMS: usize = 25;
+
 /// A pattern that was read and found right.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -71,7 +74,7 @@ impl Pattern {
     ///
     /// # Errors
     /// A missing leading slash, unbalanced braces, a bad or repeated name, an unknown converter,
-    /// or a `path` parameter that is not last.
+    /// too many parameters, or a `path` parameter that is not last.
     pub fn parse(source: &str) -> Result<Self, PatternError> {
         let fail = |reason: String| Err(PatternError(format!("path {source:?}: {reason}")));
         if !source.starts_with('/') {
@@ -133,8 +136,14 @@ impl Pattern {
             tree.push_str(name);
             tree.push('}');
             params.push((name.to_owned(), converter));
+            if params.len() > MOST_PARAMS {
+                return fail(format!("more than {MOST_PARAMS} parameters"));
+            }
         }
         tree.push_str(&plain(rest));
+        if let Err(error) = matchit::Router::new().insert(tree.clone(), ()) {
+            return fail(error.to_string());
+        }
         Ok(Self { source: source.to_owned(), tree, params })
     }
 }
@@ -192,5 +201,8 @@ mod tests {
         assert!(error("/{a}/{a}").contains("appears twice"));
         assert!(error("/{a:path}/b").contains("must be last"));
         assert!(error("/x?y").contains("cannot be part"));
+        let many = |count| (0..count).map(|n| format!("/{{p{n}}}")).collect::<String>();
+        assert!(Pattern::parse(&many(25)).is_ok());
+        assert!(error(&many(26)).contains("more than 25 parameters"));
     }
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::OnceLock;
 
 use _treadle::app::{Input, Param, Plan, RequestHead, Route};
-use _treadle::router::{Lookup, Pattern, Table};
+use _treadle::router::{Lookup, Pattern, Register};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method, Version};
 use pyo3::prelude::*;
@@ -59,8 +59,9 @@ fn arguments(criterion: &mut Criterion) {
         ] {
             let pattern = if params.is_empty() { "/" } else { "/{id:int}" };
             let (plan, head) = (plan(py, pattern, &params), head(target));
-            let mut table = Table::default();
-            table.insert(&Method::GET, &Pattern::parse(pattern).unwrap(), 0).unwrap();
+            let mut register = Register::default();
+            register.add(&[Method::GET], &Pattern::parse(pattern).unwrap(), 0).unwrap();
+            let table = register.table();
             let Lookup::Found { params: path, .. } = table.find(&Method::GET, head.uri.path())
             else {
                 panic!("{target} meets no route");

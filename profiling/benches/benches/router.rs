@@ -2,21 +2,22 @@
 
 use std::hint::black_box;
 
-use _treadle::router::{Lookup, Pattern, Table, plain};
+use _treadle::router::{Lookup, Pattern, Register, Table, plain};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::Method;
 
 fn table(routes: usize) -> Table {
-    let mut table = Table::default();
+    let mut register = Register::default();
     for number in 0..routes {
         for (at, path) in [format!("/plain{number}/all"), format!("/items{number}/{{id:int}}/part")]
             .iter()
             .enumerate()
         {
-            table.insert(&Method::GET, &Pattern::parse(path).unwrap(), number * 2 + at).unwrap();
+            let pattern = Pattern::parse(path).unwrap();
+            register.add(&[Method::GET], &pattern, number * 2 + at).unwrap();
         }
     }
-    table
+    register.table()
 }
 
 fn finding(criterion: &mut Criterion) {
