@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Version};
 
+use super::chunks::{Scanned, scan_behind_head};
 use super::io::Transport;
 
 /// The status to refuse a request with, or `None` if it may go on.
@@ -23,7 +24,7 @@ pub(crate) fn refusal(head: &Parts, transport: &Transport) -> Option<StatusCode>
                 return Some(StatusCode::BAD_REQUEST);
             }
         } else if *name == CONTENT_LENGTH {
-            if transport.repeats_content_length(value) {
+            if repeats_content_length(transport, value) {
                 return Some(StatusCode::BAD_REQUEST);
             }
         } else if *name == TRANSFER_ENCODING {
@@ -31,6 +32,9 @@ pub(crate) fn refusal(head: &Parts, transport: &Transport) -> Option<StatusCode>
             // hyper is content when chunked comes last; nothing here would undo what comes first.
             if codings > 1 || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                 return Some(StatusCode::NOT_IMPLEMENTED);
+            }
+            if begins_with_malformed_chunk(transport, value) {
+                return Some(StatusCode::BAD_REQUEST);
             }
         }
     }
@@ -70,9 +74,35 @@ static HOST_BYTES: [bool; 256] = {
     table
 };
 
+/// Whether the head goes on behind `value`, the length of its body, to say the length again. hyper
+/// has merged equal ones by then, so this looks at the received bytes. Where they are gone the answer
+/// is no, which is what hyper and RFC 9110, 8.6 make of equal lengths anyway.
+fn repeats_content_length(transport: &Transport, value: &HeaderValue) -> bool {
+    transport.look_from(value, goes_on_to_content_length).unwrap_or(false)
+}
+
+/// Whether a line in front of a chunk is malformed in what has arrived with the head that says with
+/// `value` that there are chunks. What arrives later is looked at then. Where the received bytes
+/// are gone this body is hyper's alone, which frames it all the same.
+fn begins_with_malformed_chunk(transport: &Transport, value: &HeaderValue) -> bool {
+    let scan = |bytes: &[u8]| match bytes.starts_with(value.as_bytes()) {
+        true => scan_behind_head(bytes),
+        // Not where they are thought to be.
+        false => Scanned::Ended,
+    };
+    match transport.look_from(value, scan) {
+        Some(Scanned::GoesOn(lines)) => {
+            transport.follow_chunks(lines);
+            false
+        }
+        Some(Scanned::Malformed) => true,
+        Some(Scanned::Ended) | None => false,
+    }
+}
+
 /// Whether a further `Content-Length` line follows in the head that `bytes` starts in the middle
 /// of a line of.
-pub(crate) fn goes_on_to_content_length(bytes: &[u8]) -> bool {
+fn goes_on_to_content_length(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length:";
 
     let mut rest = bytes;

@@ -28,7 +28,7 @@ use http::{HeaderValue, StatusCode};
 use hyper::rt::ReadBufCursor;
 use tokio::io::ReadBuf;
 
-use super::check;
+use super::chunks::{ChunkLines, Scanned};
 use super::info::{ConnectionInfo, Phase};
 use super::reckoning::Unsent;
 use super::stream::Stream;
@@ -80,6 +80,8 @@ pub(crate) struct Transport {
     in_pass: Cell<bool>,
     /// What waited did not go out at once: it is not to wait again.
     overdue: Cell<bool>,
+    /// Where in a chunked body the next byte to be received is, if it is known to be in one.
+    chunks: Cell<Option<ChunkLines>>,
     /// Requests whose answers are not all with the system yet.
     unsent: RefCell<Vec<Unsent>>,
     waker: RefCell<Option<Waker>>,
@@ -105,6 +107,7 @@ impl Transport {
             waiting: Cell::new(false),
             in_pass: Cell::new(false),
             overdue: Cell::new(false),
+            chunks: Cell::new(None),
             unsent: RefCell::default(),
             waker: RefCell::new(None),
         }
@@ -253,6 +256,16 @@ impl Transport {
         if read == 0 {
             return Poll::Ready(Ok(()));
         }
+        if let Some(lines) = self.chunks.take() {
+            match lines.scan(&scratch[..read]) {
+                Scanned::GoesOn(lines) => self.chunks.set(Some(lines)),
+                Scanned::Ended => {}
+                // What hyper's decoder says of what it objects to itself.
+                Scanned::Malformed => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+            }
+        }
         self.delivered.set(true);
         if matches!(self.info.phase(), Phase::New | Phase::Idle) {
             self.info.enter(Phase::Head);
@@ -263,29 +276,34 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the head that `value`, the length of its body, was parsed from goes on to say the
-    /// length again. hyper has merged equal ones by then, so this looks at the received bytes. They
-    /// are at hand unless another connection has read since, which takes a head that arrived behind
-    /// the body of a request that was slow to answer; then the answer is no, which is what hyper
-    /// and RFC 9110, 8.6 make of equal lengths anyway.
-    pub(crate) fn repeats_content_length(&self, value: &HeaderValue) -> bool {
+    /// What `look` makes of the bytes that were received from `value` on, a header's of the head that
+    /// was parsed last. They are at hand unless another connection has read since, which takes a
+    /// head that arrived behind the body of a request that was slow to answer.
+    pub(crate) fn look_from<T>(
+        &self,
+        value: &HeaderValue,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
         let lane = &self.info.lane;
         let window = lane.window.get();
         if window.owner != Some(self.info.id()) {
-            return false;
+            return None;
         }
         // The bytes are contiguous where hyper has them, and the last one's place is known.
         let from_end = window.end.wrapping_sub(value.as_bytes().as_ptr().addr());
         let scratch = lane.scratch.borrow();
         let last = &scratch[..window.len];
         if let Some(start) = last.len().checked_sub(from_end) {
-            return check::goes_on_to_content_length(&last[start..]);
+            return Some(look(&last[start..]));
         }
         let partial = &self.wire.borrow().partial;
-        match (partial.len() + last.len()).checked_sub(from_end) {
-            Some(start) => check::goes_on_to_content_length(&[&partial[start..], last].concat()),
-            None => false,
-        }
+        let start = (partial.len() + last.len()).checked_sub(from_end)?;
+        Some(look(&[&partial[start..], last].concat()))
+    }
+
+    /// What is still to be received goes on with a chunked body, there.
+    pub(crate) fn follow_chunks(&self, lines: ChunkLines) {
+        self.chunks.set(Some(lines));
     }
 
     /// Takes the answer with which hyper has refused a head back from what is to be written: its

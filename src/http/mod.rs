@@ -13,13 +13,14 @@
 //! Everything of a connection happens on its lane's thread, with `Rc` and `Cell`. Threads share the
 //! [`Limits`], the loads, and the signal that stops accepting.
 //!
-//! What is strict here beyond hyper: see `check`. What is said to a client whose request fails:
+//! What is strict here beyond hyper: see `check` and `chunks`. What is said to a client whose request fails:
 //! see `problem`.
 
 mod accept;
 mod access;
 mod body;
 mod check;
+mod chunks;
 mod clock;
 mod connection;
 mod exchange;

@@ -19,6 +19,7 @@ CHUNKED_BODIES = {
     "one chunk": b"5\r\nhello\r\n0\r\n\r\n",
     "a chunk a byte": chunked(*(b"%c" % byte for byte in b"hello")),
     "sizes with leading zeros": b"0005\r\nhello\r\n000\r\n\r\n",
+    "an extension with a tab and text beyond ASCII": b'5 \t;n="\t\xc3\xa9"\r\nhello\r\n0\r\n\r\n',
     "an extension": b'5;name=value;other="quoted"\r\nhello\r\n0;last\r\n\r\n',
 }
 
@@ -28,6 +29,19 @@ def test_a_chunked_body_is_read_whole(echo: Echo, raw: Any, body: bytes) -> None
     connection = raw(echo)
     connection.send(request("POST", "/", "Transfer-Encoding: chunked") + body)
     assert parsed(connection.response())["body"] == "hello"
+    assert_serves(connection)
+
+
+def test_a_chunk_may_hold_any_bytes_however_they_arrive(echo: Echo, raw: Any) -> None:
+    connection = raw(echo)
+    body = b"".join(b"%c\r\n;%c" % (byte, byte) for byte in range(128))
+    connection.send(request("POST", "/", "Transfer-Encoding: chunked"))
+    message = chunked(body[:200], body[200:], body)
+    for start in range(0, len(message), 50):
+        connection.send(message[start : start + 50])
+        # An answer on another connection of the same lane: this part has been read by then.
+        assert_serves(raw(echo))
+    assert parsed(connection.response())["body"].encode() == body + body
     assert_serves(connection)
 
 
