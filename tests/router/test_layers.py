@@ -112,6 +112,7 @@ def test_a_method_is_looked_for_in_all_routes_of_a_path_before_it_is_refused() -
     app = App(redirect_slashes=True)
     answers(app, "/{a}")
     answers(app, "/{rest:path}", "POST")
+    answers(app, "/{a}/y", "POST")  # in front of the other route for POST
     answers(app, "/users/{a}", "PUT")
     with TestClient(app, follow_redirects=False) as client:
         assert client.get("/x").json() == {"/{a}": ["x"]}
