@@ -23,12 +23,13 @@ _END: Any = object()
 
 async def pump(
     iterator: AsyncIterable[Chunk] | Iterable[Chunk],
-    sink: Sink,
+    sink: Sink | None,
     submit: Submit | None = None,
     request: tuple[int, str, str] = (0, "", ""),
 ) -> None:
     """Sends every chunk, each when the client took the one before, and closes the iterator.
 
+    Without a `sink` nobody takes the chunks: the iterator is closed without being asked for any.
     With `submit`, that of the thread pool, a plain iterator runs there, for `request`: number,
     method and route.
     """
@@ -36,7 +37,9 @@ async def pump(
         await _Offloaded(iterator, submit, request).pump(sink)
         return
     try:
-        if isinstance(iterator, AsyncIterable):
+        if sink is None:
+            pass
+        elif isinstance(iterator, AsyncIterable):
             async for chunk in iterator:
                 await sink.send(chunk)
         else:
@@ -65,8 +68,10 @@ class _Offloaded:
         self._context = copy_context()
         self._running: Future[None] | None = None
 
-    async def pump(self, sink: Sink) -> None:
+    async def pump(self, sink: Sink | None) -> None:
         try:
+            if sink is None:
+                return
             iterator = await self._call(iter, self._iterable)
             while (chunk := await self._call(next, iterator, _END)) is not _END:
                 await sink.send(chunk)

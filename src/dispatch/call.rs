@@ -24,7 +24,7 @@ use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 enum Stage {
     /// The handler, or an exception handler in its place: the answer is not known yet.
     Answering,
-    /// The pump of a streaming response: the head is out.
+    /// The pump of a streaming response: the head is out, or nobody wants it.
     Streaming,
 }
 
@@ -86,6 +86,9 @@ impl Call {
     }
 
     fn answer(&self, response: Outgoing) {
+        if self.abandoned.get() {
+            return;
+        }
         self.response.replace(Some(response));
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -107,19 +110,31 @@ impl Call {
         let (sender, body) = channel();
         let outlet = Outlet::new(sender, declared(&head));
         let sink = Py::new(py, Sink::new(outlet.clone()))?;
-        let pump = &self.dispatcher.face.pump;
-        let pump = if self.plan.mode == Mode::Offload {
-            // Where the handler blocks, so does what it yields from.
-            let request = (self.head.id(), self.head.method().as_str(), &self.plan.template);
-            pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request))?
-        } else {
-            pump.call1(py, (iterator, sink))?
-        };
+        let pump = self.pump(py, iterator, sink.into_any())?;
         self.outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);
         let (parts, ()) = head.into_parts();
         self.answer(http::Response::from_parts(parts, Body::Stream(body)).into());
         Ok(pump)
+    }
+
+    /// Nobody takes the stream: gives the coroutine that closes its iterator.
+    fn close(&self, py: Python<'_>, iterator: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let coroutine = self.pump(py, iterator, py.None())?;
+        self.stage.set(Stage::Streaming);
+        Ok(coroutine)
+    }
+
+    /// The coroutine that sends the iterator's chunks to `sink`.
+    fn pump(&self, py: Python<'_>, iterator: &Py<PyAny>, sink: Py<PyAny>) -> PyResult<Py<PyAny>> {
+        let pump = &self.dispatcher.face.pump;
+        if self.plan.mode == Mode::Offload {
+            // Where the handler blocks, so does what it yields from.
+            let request = (self.head.id(), self.head.method().as_str(), &self.plan.template);
+            pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request))
+        } else {
+            pump.call1(py, (iterator, sink))
+        }
     }
 
     /// 500 for what went wrong, logged.
@@ -263,14 +278,21 @@ impl Call {
                 self.rescue(first);
                 Next::Await(coroutine)
             }
-            Conclusion::Stream(head, iterator) => match self.stream(py, head, &iterator) {
-                Ok(pump) => Next::Await(pump),
-                Err(error) => {
-                    let response = self.fail(py, error);
-                    self.answer(response);
-                    Next::Done
+            Conclusion::Stream(head, iterator) => {
+                let coroutine = if self.abandoned.get() {
+                    self.close(py, &iterator)
+                } else {
+                    self.stream(py, head, &iterator)
+                };
+                match coroutine {
+                    Ok(coroutine) => Next::Await(coroutine),
+                    Err(error) => {
+                        let response = self.fail(py, error);
+                        self.answer(response);
+                        Next::Done
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -400,6 +422,8 @@ impl Drop for Running {
             return;
         };
         self.call.abandoned.set(true);
+        // The answer may be there already. If it is a stream, its pump is to see that nobody takes it.
+        drop(self.call.response.take());
         Python::attach(|py| {
             if self.call.plan.cancel_on_disconnect {
                 task.cancel(py);
