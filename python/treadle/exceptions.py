@@ -63,7 +63,10 @@ class RequestValidationError(HTTPException):
 
 
 class ClientDisconnect(OSError):
-    """The client left before its request was read or its response was sent."""
+    """The client left before its request was read or its response was sent.
+
+    A handler is told once: a Task that gets this from its own read is not cancelled as well.
+    """
 
 
 def _phrase(status: int) -> str:

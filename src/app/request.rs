@@ -21,7 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 use super::body;
 use super::headers::{Headers, latin_1};
 use super::query;
-use crate::bridge::into_awaitable;
+use crate::bridge::{current_context, into_awaitable};
 use crate::http::{BodyError, RequestBody};
 use crate::python::lane_bound::LaneBound;
 
@@ -116,6 +116,9 @@ pub enum BodyState {
     Streaming(RequestBody),
     /// The request was answered: the connection has gone on to the next.
     Gone,
+    /// The client left before all of it had arrived; the Task that was told of it, if one was, by the
+    /// address of its context.
+    Lost(Option<usize>),
 }
 
 struct Lane {
@@ -182,6 +185,13 @@ impl Request {
         }
     }
 
+    /// Whether the Task with the context at that address was told that the client left: by the
+    /// exception that its reading of the body raised. The Task is still there.
+    pub fn has_told(&self, context: usize) -> bool {
+        let told = |lane: &Lane| matches!(*lane.body.borrow(), BodyState::Lost(told) if told == Some(context));
+        self.lane.get().is_some_and(told)
+    }
+
     fn lane(&self) -> PyResult<&Lane> {
         self.lane.get().ok_or_else(|| {
             PyRuntimeError::new_err("the body of a request can be read on its own lane only")
@@ -210,7 +220,7 @@ impl Request {
             };
             let bytes = match unread.read_all().await {
                 Ok(bytes) => bytes,
-                Err(error) => return Err(Python::attach(|py| body_error(py, error))),
+                Err(error) => return Err(fail(&body, error)),
             };
             body.replace(BodyState::Bytes(bytes.clone()));
             Python::attach(|py| convert(py, &bytes))
@@ -224,6 +234,16 @@ fn unreadable(gone: bool) -> PyErr {
         "the request was answered: its body is gone"
     } else {
         "the body is being read already, or was not read to its end"
+    })
+}
+
+/// The exception that tells the Task that reads `body`.
+fn fail(body: &RefCell<BodyState>, error: BodyError) -> PyErr {
+    Python::attach(|py| {
+        if error == BodyError::Disconnected {
+            body.replace(BodyState::Lost(current_context(py)));
+        }
+        body_error(py, error)
     })
 }
 
@@ -462,7 +482,7 @@ impl BodyStream {
                     body.replace(BodyState::Streaming(unread));
                     Err(PyStopAsyncIteration::new_err(()))
                 }
-                Some(Err(error)) => Err(Python::attach(|py| body_error(py, error))),
+                Some(Err(error)) => Err(fail(&body, error)),
                 Some(Ok(data)) => {
                     body.replace(BodyState::Streaming(unread));
                     bytes(&data)

@@ -128,6 +128,24 @@ impl Asyncio {
     }
 }
 
+/// The address of the context of the Task that is current on this thread, as
+/// [`Waiting::context`](super::Waiting::context) gives it; `None` outside of Tasks. It asks Python, so it
+/// is not for what every request does.
+pub fn current_context(py: Python<'_>) -> Option<usize> {
+    let context = || -> PyResult<Option<usize>> {
+        let task = py.import("asyncio")?.call_method0("current_task")?;
+        if task.is_none() {
+            return Ok(None);
+        }
+        // The Task owns its context: the address stays what it is as long as the Task is there.
+        Ok(Some(task.call_method0("get_context")?.as_ptr().addr()))
+    };
+    context().unwrap_or_else(|error| {
+        error.write_unraisable(py, None);
+        None
+    })
+}
+
 /// Makes a Task the current one; when dropped, the one before is current again.
 pub(super) struct Current<'a, 'py> {
     asyncio: &'a Asyncio,

@@ -76,6 +76,7 @@ use pyo3::types::PyType;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
 pub use completion::{Completion, Next};
+pub use current::current_context;
 pub use factory::TaskFactory;
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};
 pub use home::{AtHome, Home, after_python, thread_name};

@@ -41,7 +41,7 @@ pub(super) struct Call {
     waker: RefCell<Option<Waker>>,
     /// The connection does not wait any more.
     abandoned: Cell<bool>,
-    /// Keeps an abandoned Task alive where the route says that it goes on.
+    /// Keeps an abandoned Task alive that was not cancelled.
     kept: RefCell<Option<Py<PyAny>>>,
     /// The Task that goes on after the handler's ended; the connection fetches it.
     moved: RefCell<Option<Waiting>>,
@@ -375,13 +375,22 @@ impl Call {
     fn tie(&self, waiting: Waiting) {
         Python::attach(|py| match self.outlet.borrow().as_ref() {
             Some(outlet) => {
+                let context = waiting.context();
                 if let Some(task) = waiting.into_task(py) {
-                    outlet.tie(task, self.plan.cancel_on_disconnect);
+                    let request = self.request.as_ref().map(|request| request.clone_ref(py));
+                    let cancel_on_disconnect = self.plan.cancel_on_disconnect;
+                    outlet.tie(task, move || cancel_on_disconnect && !has_told(&request, context));
                 }
             }
             None => self.dispatcher.core.tasks.reuse(py, waiting),
         });
     }
+}
+
+/// Whether the Task with the context at that address has heard from the request's body that the
+/// client left. It may be cleaning up for that reason: to cancel it now would break into that.
+fn has_told(request: &Option<Py<Request>>, context: usize) -> bool {
+    request.as_ref().is_some_and(|request| request.get().has_told(context))
 }
 
 /// A suspended handler; dropping it means that nobody waits for the answer.
@@ -424,8 +433,9 @@ impl Drop for Running {
         self.call.abandoned.set(true);
         // The answer may be there already. If it is a stream, its pump is to see that nobody takes it.
         drop(self.call.response.take());
+        let is_told = has_told(&self.call.request, task.context());
         Python::attach(|py| {
-            if self.call.plan.cancel_on_disconnect {
+            if self.call.plan.cancel_on_disconnect && !is_told {
                 task.cancel(py);
                 after_python(py);
             } else {

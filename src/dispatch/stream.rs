@@ -3,7 +3,9 @@
 //! The pump is a Python coroutine in the handler's own Task that awaits [`Sink::send`] for each
 //! chunk. `send` completes when the connection took the chunk before, so a slow client slows the
 //! generator down and at most one chunk waits. When the client leaves, the body is dropped; that
-//! cancels the Task (or, where the route opted out, makes the next `send` raise).
+//! cancels the Task (or, where the route opted out, makes the next `send` raise). A `send` that waits
+//! at that moment raises as well: the pump is told once, in the one way or the other, so that nothing
+//! breaks into what the generator awaits as it cleans up.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -30,6 +32,7 @@ pub(super) struct Outlet(Rc<State>);
 struct State {
     /// `None` once the body ended or was broken off.
     sender: RefCell<Option<StreamSender>>,
+    /// The connection dropped the body, and the pump was told: by `send`, or by cancelling it.
     closed: Cell<bool>,
     /// What the head says and the chunks have not brought yet, in bytes.
     owed: Cell<Option<u64>>,
@@ -74,19 +77,19 @@ impl Outlet {
         }
     }
 
-    /// Cancels `task` when the client leaves, or keeps it alive until it ends.
-    pub(super) fn tie(&self, task: Py<PyAny>, cancel_on_disconnect: bool) {
+    /// Cancels `task` when the client leaves, unless `send` has told it so or `cancels` is false
+    /// then; keeps it alive until it ends or the client leaves.
+    pub(super) fn tie(&self, task: Py<PyAny>, cancels: impl FnOnce() -> bool + 'static) {
         let Some(closed) = self.0.sender.borrow().as_ref().map(StreamSender::closed) else {
             return;
         };
         let state = Rc::downgrade(&self.0);
         let watcher = tokio::task::spawn_local(async move {
             closed.await;
-            if let Some(state) = state.upgrade() {
-                state.closed.set(true);
-            }
+            // Without a state, the pump has ended.
+            let is_told = state.upgrade().is_none_or(|state| state.closed.replace(true));
             Python::attach(|py| {
-                if cancel_on_disconnect {
+                if !is_told && cancels() {
                     cancel(task.bind(py));
                     after_python(py);
                 }

@@ -526,3 +526,5 @@ def test_a_reader_in_the_background_hears_of_its_client_that_leaves(
     hold.wait_arrival()
     connection.reset()
     assert isinstance(failed.result(10), ClientDisconnect)
+    # It is not the handler that heard of it.
+    assert hold.outcome() == "CancelledError"
