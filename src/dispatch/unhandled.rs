@@ -88,7 +88,8 @@ impl Dispatcher {
         Some(in_copied_context(py, || self.concluded(py, plan, head, None, Err(error))))
     }
 
-    /// The answer to a request that does not fit its handler, or that of the handler for those.
+    /// The answer to a request that does not fit its handler, or that of the handler for those. What
+    /// code of the application raised as it made the arguments is answered as if the handler had.
     pub(super) fn rejected(
         self: &Rc<Self>,
         py: Python<'_>,
@@ -99,7 +100,11 @@ impl Dispatcher {
     ) -> Answer {
         let (status, answer) = match rejection.into_answer(py) {
             Ok(answer) => answer,
-            Err(error) => return Answer::Ready(Some(self.failed(py, plan, &head, error))),
+            Err(error) => {
+                return in_copied_context(py, || {
+                    self.concluded(py, plan, head, request, Err(error))
+                });
+            }
         };
         if let Some(invalid) = &self.face.invalid {
             let made = answer

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
 import pytest
 
 from treadle import (
@@ -199,3 +201,94 @@ def test_a_failure_in_the_handler_of_no_route_is_500_and_logged(
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "GET - (no route) failed" in record.getMessage()
     assert "secret" in caplog.text
+
+
+# -- raised as the arguments are made --------------------------------------------------------------
+
+
+class Order(msgspec.Struct):
+    item: str
+
+    def __post_init__(self) -> None:
+        if self.item == "taken":
+            raise HTTPException(409, "it is taken")
+        raise KeyError(self.item)
+
+
+class Fragile:
+    """A default that can be copied until the requests come."""
+
+    def __deepcopy__(self, memo: object) -> Fragile:
+        if requests_come.is_set():
+            raise KeyError("default")
+        return Fragile()
+
+
+requests_come = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def no_requests_yet() -> None:
+    requests_come.clear()
+
+
+def making_arguments() -> App:
+    app = App()
+
+    @app.post("/def")
+    def sync(order: Order) -> None: ...
+
+    @app.post("/async")
+    async def in_task(order: Order, request: Request) -> None: ...
+
+    fragile: Any = Fragile()
+
+    @app.get("/default")
+    async def default(items: list[int] = fragile) -> None: ...
+
+    return app
+
+
+@pytest.mark.parametrize("path", ["/def", "/async"])
+def test_an_http_exception_of_a_body_type_is_its_answer(path: str) -> None:
+    with TestClient(making_arguments()) as client:
+        response = client.post(path, json={"item": "taken"})
+    assert (response.status_code, response.json()) == (409, {"detail": "it is taken"})
+
+
+@pytest.mark.parametrize("kind", [KeyError, Exception])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_the_arguments_raise_goes_to_its_handler(kind: Any, is_async: bool) -> None:
+    app = making_arguments()
+
+    def answer(request: Request, error: KeyError) -> Response:
+        return JSONResponse([request.path, *error.args], 418)
+
+    async def later(request: Request, error: KeyError) -> Response:
+        await asyncio.sleep(0)
+        return answer(request, error)
+
+    app.exception_handler(kind)(later if is_async else answer)
+    with TestClient(app) as client:
+        requests_come.set()
+        responses = [
+            client.post("/def", json={"item": "x"}),
+            client.post("/async", json={"item": "x"}),
+            client.get("/default"),
+        ]
+    assert [(r.status_code, r.json()) for r in responses] == [
+        (418, ["/def", "x"]),
+        (418, ["/async", "x"]),
+        (418, ["/default", "default"]),
+    ]
+
+
+def test_the_handler_of_what_the_arguments_raise_may_read_the_body() -> None:
+    app = making_arguments()
+
+    @app.exception_handler(KeyError)
+    async def handle(request: Request, _error: KeyError) -> Any:
+        return await request.json()
+
+    with TestClient(app) as client:
+        assert client.post("/async", json={"item": "x"}).json() == {"item": "x"}
