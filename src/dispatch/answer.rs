@@ -2,12 +2,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
 
 use super::call::Running;
+use super::offload::Queued;
+use super::timed::Timed;
 use crate::http::{Outgoing, problem};
+
+/// A step on the way to an answer.
+pub(super) type Step = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// An answer, or what it waits for.
 pub enum Answer {
@@ -15,8 +21,12 @@ pub enum Answer {
     Ready(Option<Outgoing>),
     /// A handler's Task that suspended.
     Running(Running),
-    /// Anything that takes several steps.
-    Later(Pin<Box<dyn Future<Output = Outgoing>>>),
+    /// Anything else that takes several steps: the next.
+    Later(Step),
+    /// A call on the thread pool, and its place in the queue.
+    Offloaded(Step, Rc<Queued>),
+    /// Any of these, for a limited time.
+    Timed(Pin<Box<Timed>>),
 }
 
 impl Answer {
@@ -27,18 +37,37 @@ impl Answer {
     pub(super) fn is_known(&self) -> bool {
         matches!(self, Self::Ready(_))
     }
+
+    /// Its time is up: what makes it is ended, also where a client's leaving would not end it.
+    pub(super) fn expire(&mut self) {
+        match self {
+            Self::Running(running) => running.expire(),
+            Self::Offloaded(_, queued) => queued.cancel(),
+            Self::Timed(timed) => timed.as_mut().expire(),
+            Self::Ready(_) | Self::Later(_) => {}
+        }
+    }
 }
 
 impl Future for Answer {
     type Output = Outgoing;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let known = match self.get_mut() {
-            Self::Ready(response) => response.take(),
-            Self::Running(running) => return Pin::new(running).poll(cx),
-            Self::Later(future) => return future.as_mut().poll(cx),
-        };
-        // Polled again after completion only by a broken caller, who gets an answer.
-        Poll::Ready(known.unwrap_or_else(|| problem(StatusCode::INTERNAL_SERVER_ERROR).into()))
+        let this = self.get_mut();
+        loop {
+            let next = match this {
+                Self::Ready(response) => {
+                    // Polled again after completion only by a broken caller, who gets an answer.
+                    let known = response.take();
+                    return Poll::Ready(
+                        known.unwrap_or_else(|| problem(StatusCode::INTERNAL_SERVER_ERROR).into()),
+                    );
+                }
+                Self::Running(running) => return Pin::new(running).poll(cx),
+                Self::Later(step) | Self::Offloaded(step, _) => ready!(step.as_mut().poll(cx)),
+                Self::Timed(timed) => ready!(timed.as_mut().poll(cx)),
+            };
+            *this = next;
+        }
     }
 }

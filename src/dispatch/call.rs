@@ -425,14 +425,33 @@ impl Future for Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let Some(task) = self.call.moved.take().or_else(|| self.task.take()) else {
-            return;
-        };
+impl Running {
+    /// Time is up: the Task is cancelled, whatever the route says of clients that leave.
+    pub(super) fn expire(&mut self) {
+        if let Some(task) = self.give_up() {
+            Python::attach(|py| {
+                task.cancel(py);
+                after_python(py);
+            });
+        }
+    }
+
+    /// Nobody waits for the answer any more; gives the Task that makes it.
+    fn give_up(&mut self) -> Option<Waiting> {
+        let task = self.call.moved.take().or_else(|| self.task.take())?;
+        self.task = None;
         self.call.abandoned.set(true);
         // The answer may be there already. If it is a stream, its pump is to see that nobody takes it.
         drop(self.call.response.take());
+        Some(task)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(task) = self.give_up() else {
+            return;
+        };
         let is_told = has_told(&self.call.request, task.context());
         Python::attach(|py| {
             if self.call.plan.cancel_on_disconnect && !is_told {

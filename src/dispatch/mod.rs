@@ -15,7 +15,9 @@
 //! # Who owns what
 //!
 //! The connection owns the future that this module returns; dropping it means that the client
-//! left or time ran out, and cancels the Task (unless the route opted out). The Task owns the
+//! left, and cancels the Task (unless the route opted out). If it is dropped because time ran out
+//! ([`timed`], or the connection), it is told before, and the Task is cancelled in any case. The Task
+//! owns the
 //! [`call::Call`], which owns the request's data. Nothing here is shared between lanes.
 
 mod answer;
@@ -28,9 +30,11 @@ mod prepare;
 mod routes;
 mod stamps;
 mod stream;
+mod timed;
 mod unhandled;
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
@@ -60,6 +64,7 @@ use prepare::keep_params;
 pub use routes::RouteTable;
 use stamps::Stamps;
 pub use stream::Sink;
+use timed::Timed;
 pub use unhandled::NoRoute;
 use unhandled::redirect;
 
@@ -217,12 +222,7 @@ impl Dispatcher {
             Some(limit) if !answer.is_known() => {
                 // The route's own time replaces the server's, which may be shorter.
                 connection.set_request_timeout(None);
-                Answer::Later(Box::pin(async move {
-                    match tokio::time::timeout(limit, answer).await {
-                        Ok(response) => response,
-                        Err(_) => problem(StatusCode::GATEWAY_TIMEOUT).into(),
-                    }
-                }))
+                Answer::Timed(Box::pin(Timed::new(answer, limit)))
             }
             _ => answer,
         }
@@ -372,6 +372,10 @@ pub struct DispatchService(pub Rc<Dispatcher>);
 
 impl Service for DispatchService {
     type Future = Answer;
+
+    fn expire(future: Pin<&mut Answer>) {
+        future.get_mut().expire();
+    }
 
     fn call(
         &self,

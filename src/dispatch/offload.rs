@@ -1,5 +1,6 @@
 //! Handlers that block: called on the thread pool, concluded back on the lane.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -158,21 +159,23 @@ impl Job {
     }
 }
 
-/// Takes a job that nobody waits for out of the pool's queue; a running one goes on.
-struct CancelOnDrop {
-    future: Option<Py<PyAny>>,
+/// A job that may still wait in the pool's queue. A running one goes on: a blocking call cannot be
+/// interrupted.
+pub struct Queued {
+    future: Cell<Option<Py<PyAny>>>,
     place: Arc<Place>,
+    /// Whether it is not run for a client that left.
+    cancel_on_disconnect: bool,
 }
 
-impl CancelOnDrop {
+impl Queued {
     /// The job was run.
-    fn disarm(mut self) {
-        self.future = None;
+    fn disarm(&self) {
+        drop(self.future.take());
     }
-}
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
+    /// Takes it out of the queue.
+    pub(super) fn cancel(&self) {
         if let Some(future) = self.future.take() {
             Python::attach(|py| {
                 let cancelled = future.call_method0(py, intern!(py, "cancel"));
@@ -186,7 +189,16 @@ impl Drop for CancelOnDrop {
     }
 }
 
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if self.cancel_on_disconnect {
+            self.cancel();
+        }
+    }
+}
+
 impl Dispatcher {
+    #[allow(clippy::async_yields_async, reason = "who polls a step goes on with what it gives")]
     pub(super) fn offload(
         self: &Rc<Self>,
         py: Python<'_>,
@@ -221,10 +233,13 @@ impl Dispatcher {
         let this = self.clone();
         let plan = plan.clone();
         let in_hand = self.stamps.in_hand();
-        // A blocking call cannot be interrupted: opting out of cancellation changes only whether
-        // a job that still waits in the queue is run for a client that left.
-        let queued = CancelOnDrop { future: plan.cancel_on_disconnect.then_some(future), place };
-        Answer::Later(Box::pin(async move {
+        let queued = Rc::new(Queued {
+            future: Cell::new(Some(future)),
+            place,
+            cancel_on_disconnect: plan.cancel_on_disconnect,
+        });
+        let job = queued.clone();
+        let step = Box::pin(async move {
             let (outcome, (waited, ran)) = poll_fn(|cx| {
                 let mut mailbox = mailbox.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(outcome) = mailbox.outcome.take() {
@@ -234,8 +249,8 @@ impl Dispatcher {
                 Poll::Pending
             })
             .await;
-            queued.disarm();
-            let answer = Python::attach(|py| {
+            job.disarm();
+            Python::attach(|py| {
                 this.stamps.resume(&in_hand);
                 this.stamps.offloaded(waited, ran);
                 let concluded = context::run(context.bind(py), || {
@@ -248,8 +263,8 @@ impl Dispatcher {
                     error.write_unraisable(py, None);
                     Answer::ready(problem(http::StatusCode::INTERNAL_SERVER_ERROR))
                 })
-            });
-            answer.await
-        }))
+            })
+        });
+        Answer::Offloaded(step, queued)
     }
 }

@@ -92,6 +92,7 @@ impl Dispatcher {
         Input { path, head, request, lane: &self.face.lane, app: &self.face.app }
     }
 
+    #[allow(clippy::async_yields_async, reason = "who polls a step goes on with what it gives")]
     fn read_then_invoke(
         self: &Rc<Self>,
         plan: &Rc<Plan>,
@@ -106,10 +107,10 @@ impl Dispatcher {
         Answer::Later(Box::pin(async move {
             let bytes = match unread.read_all().await {
                 Ok(bytes) => bytes,
-                Err(error) => return closing_problem(error.status()).into(),
+                Err(error) => return Answer::ready(closing_problem(error.status())),
             };
             drop(unread);
-            let answer = Python::attach(|py| {
+            Python::attach(|py| {
                 this.stamps.resume(&in_hand);
                 if let Some(request) = &request {
                     request.get().keep_body(bytes.clone());
@@ -121,8 +122,7 @@ impl Dispatcher {
                 this.stamps.put_down();
                 after_python(py);
                 answer
-            });
-            answer.await
+            })
         }))
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Adapter<S> {
 impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
     type Response = Response<ExchangeBody>;
     type Error = Infallible;
-    type Future = Respond<S::Future>;
+    type Future = Respond<S>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let info = &self.transport.info;
@@ -76,21 +76,21 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 pin_project! {
     /// The response to come. hyper polls it in the connection's task.
     #[project = RespondProjection]
-    pub(crate) enum Respond<F> {
+    pub(crate) enum Respond<S: Service> {
         /// It is here already.
         Ready { response: Option<Outgoing>, exchange: Option<Exchange> },
         /// The service works on it.
-        Running { #[pin] future: F, exchange: Option<Exchange> },
+        Running { #[pin] future: S::Future, exchange: Option<Exchange> },
     }
 }
 
-impl<F> Respond<F> {
+impl<S: Service> Respond<S> {
     fn ready(response: Response<Body>, exchange: Exchange) -> Self {
         Self::Ready { response: Some(response.into()), exchange: Some(exchange) }
     }
 }
 
-impl<F: Future<Output: Into<Outgoing>>> Future for Respond<F> {
+impl<S: Service> Future for Respond<S> {
     type Output = Result<Response<ExchangeBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -99,7 +99,7 @@ impl<F: Future<Output: Into<Outgoing>>> Future for Respond<F> {
             RespondProjection::Running { future, exchange } => {
                 let late = exchange.as_ref().and_then(Exchange::lateness);
                 let response = match late {
-                    Some(status) => problem::closing_problem(status).into(),
+                    Some(status) => expired::<S>(future, status).into(),
                     None => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                         Ok(Poll::Pending) => return Poll::Pending,
                         Ok(Poll::Ready(response)) => response.into(),
@@ -114,6 +114,15 @@ impl<F: Future<Output: Into<Outgoing>>> Future for Respond<F> {
             // Polled again after it was ready, which hyper does not do.
             _ => Poll::Pending,
         }
+    }
+}
+
+/// The answer for a request that took too long; its service is told.
+#[cold]
+fn expired<S: Service>(future: Pin<&mut S::Future>, status: StatusCode) -> Response<Body> {
+    match catch_unwind(AssertUnwindSafe(|| S::expire(future))) {
+        Ok(()) => problem::closing_problem(status),
+        Err(panic) => panicked(&*panic),
     }
 }
 

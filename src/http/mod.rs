@@ -44,6 +44,7 @@ mod sweep;
 mod tests;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 
 pub use accept::{Accepted, StopHandle, StopSignal, accept_loop, stop_signal};
@@ -60,8 +61,11 @@ pub use stream::{Listener, Peer};
 /// What answers requests. The single seam between this layer and those above it.
 pub trait Service: 'static {
     /// The response to come. Dropping it means that nobody wants it any more: the client left, the
-    /// request took too long, or the server stops.
+    /// request took too long ([`Service::expire`] says so before), or the server stops.
     type Future: Future<Output: Into<Outgoing>> + 'static;
+
+    /// The request took too long. The future is not polled any more, and dropped; the client is there.
+    fn expire(_future: Pin<&mut Self::Future>) {}
 
     /// Called when a request's head is parsed, inside the connection's task. A future that is ready
     /// at once is answered in the same poll. A panic, here or in the future, is a 500.

@@ -166,6 +166,30 @@ def test_a_job_of_a_route_that_does_not_cancel_runs_without_its_client(
     assert first.response().body == b"first"
 
 
+def test_a_job_whose_time_is_up_before_it_begins_is_not_run(
+    serve: Serve, raw: Connect, app: App, room: Room, jobs: queue.SimpleQueue[Future[None]]
+) -> None:
+    ran: list[str] = []
+
+    @app.get("/late", offload=True, cancel_on_disconnect=False, timeout=0.05)
+    def late() -> None:
+        ran.append("late")
+
+    server = serve(app, offload_threads=1)
+    first, second = raw(server), raw(server)
+    ask(first, "/block/first")
+    room.wait()
+    jobs.get(timeout=10)
+    ask(second, "/late")
+    queued = jobs.get(timeout=10)
+    assert second.response().status == 504
+    assert queued.cancelled()
+    assert server.server.config.offload() == (0, 1)
+    room.release.set()
+    assert first.response().body == b"first"
+    assert ran == []
+
+
 def test_a_client_that_leaves_a_running_job_harms_nothing(
     serve: Serve, raw: Connect, app: App, room: Room
 ) -> None:

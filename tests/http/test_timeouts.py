@@ -182,6 +182,31 @@ def test_an_answer_that_has_begun_may_take_its_time(serve: Any, raw: Any, hold: 
     assert streaming.response().body == b"ab"
 
 
+# -- routes with a time of their own ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("whose", ["route", "server"])
+def test_time_that_is_up_cancels_a_handler_that_goes_on_without_its_client(
+    serve: Any, raw: Any, hold: Hold, whose: str, method: str
+) -> None:
+    made = app()
+    options: Any = {"timeout": SHORT} if whose == "route" else {}
+
+    @made.get("/kept", cancel_on_disconnect=False, **options)
+    async def kept() -> None:
+        await hold()
+
+    @made.post("/kept", cancel_on_disconnect=False, **options)
+    async def kept_with_body(body: list[int]) -> None:
+        await hold()
+
+    connection = raw(serve(made, timeout_request=SHORT if whose == "server" else 60))
+    connection.send(request(method, "/kept", body=b"[1]" if method == "POST" else b""))
+    assert_problem(connection.response(), 504, "Gateway Timeout")
+    assert hold.outcome() == "CancelledError"
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
