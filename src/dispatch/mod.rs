@@ -222,7 +222,7 @@ impl Dispatcher {
             Some(limit) if !answer.is_known() => {
                 // The route's own time replaces the server's, which may be shorter.
                 connection.set_request_timeout(None);
-                Answer::Timed(Box::pin(Timed::new(answer, limit)))
+                Answer::Timed(Box::pin(Timed::new(answer, limit, connection)))
             }
             _ => answer,
         }

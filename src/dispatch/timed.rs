@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
 use super::Answer;
-use crate::http::problem;
+use crate::http::{ConnectionInfo, closing_problem, problem};
 
 pin_project! {
     /// An answer, or 504 when its time is up.
@@ -18,12 +19,13 @@ pin_project! {
         answer: Answer,
         #[pin]
         time: Sleep,
+        connection: Rc<ConnectionInfo>,
     }
 }
 
 impl Timed {
-    pub(super) fn new(answer: Answer, limit: Duration) -> Self {
-        Self { answer, time: sleep(limit) }
+    pub(super) fn new(answer: Answer, limit: Duration, connection: &Rc<ConnectionInfo>) -> Self {
+        Self { answer, time: sleep(limit), connection: Rc::clone(connection) }
     }
 
     /// See [`Answer::expire`].
@@ -43,7 +45,11 @@ impl Future for Timed {
         if this.time.poll(cx).is_pending() {
             return Poll::Pending;
         }
+        // Looked at first: who gives the answer up gives up its body.
+        let is_read = this.connection.awaits_body();
         this.answer.expire();
-        Poll::Ready(Answer::ready(problem(StatusCode::GATEWAY_TIMEOUT)))
+        let status = StatusCode::GATEWAY_TIMEOUT;
+        // Nothing can follow a request that has not arrived as a whole.
+        Poll::Ready(Answer::ready(if is_read { closing_problem(status) } else { problem(status) }))
     }
 }

@@ -196,6 +196,12 @@ impl ConnectionInfo {
         self.is_own_head.set(false);
     }
 
+    /// Whether the service waits for more of the request's body.
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
+        self.awaits_body.get()
+    }
+
     /// A request begins.
     pub(super) fn begin_request(&self) {
         self.requests.set(self.requests.get() + 1);

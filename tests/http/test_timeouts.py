@@ -207,6 +207,45 @@ def test_time_that_is_up_cancels_a_handler_that_goes_on_without_its_client(
     assert hold.outcome() == "CancelledError"
 
 
+@pytest.mark.parametrize("path", ["/typed", "/reads"])
+def test_a_body_that_does_not_come_in_the_time_of_its_route_is_504_and_the_end(
+    serve: Any, raw: Any, hold: Hold, path: str
+) -> None:
+    made = app()
+
+    @made.post("/typed", timeout=SHORT)
+    async def typed(body: dict[str, int]) -> None: ...
+
+    @made.post("/reads", timeout=SHORT)
+    async def reads(request: Request) -> None:
+        with hold.watched():
+            await request.body()
+
+    head = request("POST", path, "Content-Length: 10")
+    response = only_response(raw(serve(made)), head + b"x")
+    assert_problem(response, 504, "Gateway Timeout")
+    assert response.header("connection") == "close"
+    if path == "/reads":
+        assert hold.outcome() == "CancelledError"
+
+
+def test_a_connection_whose_request_was_whole_goes_on_after_the_time_of_its_route(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    made = app()
+
+    @made.post("/", timeout=SHORT)
+    async def late(body: list[int]) -> None:
+        await hold()
+
+    connection = raw(serve(made))
+    connection.send(request("POST", "/", body=b"[1]"))
+    response = connection.response()
+    assert_problem(response, 504, "Gateway Timeout")
+    assert response.header("connection") is None
+    assert_serves(connection)
+
+
 # -- answers ---------------------------------------------------------------------------------------
 
 
