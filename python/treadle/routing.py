@@ -28,9 +28,9 @@ class RouteOptions(TypedDict, total=False):
         the answer to start. A `def` handler that runs on the lane cannot be ended by it.
     limit_body: bytes of request body taken, instead of the server's limit.
     offload: call a blocking `def` handler on the thread pool.
-    cancel_on_disconnect: False lets the handler finish when its client leaves, but takes no time
-        limit off it; what it streams is closed all the same. A client that has only sent its end (`nc -N`) is answered then;
-        otherwise it counts as one that left, because the two look alike.
+    cancel_on_disconnect: False lets the handler finish when its client leaves (not when its time is
+        up); what it streams is closed all the same. A client that has only sent its end (`nc -N`)
+        is answered then; otherwise it counts as one that left, because the two look alike.
     """
 
     status: int
