@@ -16,9 +16,8 @@
 //!
 //! The connection owns the future that this module returns; dropping it means that the client
 //! left, and cancels the Task (unless the route opted out). If it is dropped because time ran out
-//! ([`timed`], or the connection), it is told before, and the Task is cancelled in any case. The Task
-//! owns the
-//! [`call::Call`], which owns the request's data. Nothing here is shared between lanes.
+//! ([`timed`], or the connection), it is told before, and the Task is cancelled in any case. The
+//! Task owns the [`call::Call`], which owns the request's data. Nothing here is shared between lanes.
 
 mod answer;
 mod call;

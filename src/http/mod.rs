@@ -36,6 +36,7 @@ mod quiet;
 mod reckoning;
 mod refusals;
 mod request_body;
+mod sending;
 mod spare;
 mod stream;
 mod sweep;
