@@ -161,12 +161,18 @@ pub(super) fn look(cx: &Context<'_>) -> Look {
     })
 }
 
-/// A look found something for the turn.
-pub(super) fn found() {
+/// A look found something of the system's.
+pub(super) fn paid() {
     POLLING.with(|polling| {
         polling.looks.set(None);
         polling.learn(Odds::paid);
     });
+}
+
+/// There is something else to do. Nothing is learned from what other threads send: they are spared
+/// a system call, but what they send one by one would be done together after a sleep.
+pub(super) fn stop() {
+    POLLING.with(|polling| polling.looks.set(None));
 }
 
 /// Whether polling pays: what it found lately.

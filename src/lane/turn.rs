@@ -97,9 +97,13 @@ impl LoopDriver {
         self.fd_pending |= self.fd.came(cx)?;
         let is_due = self.alarm.poll(cx)?;
         let core = self.event_loop.get();
+        if self.fd_pending || is_due {
+            polling::paid();
+            return Ok(false);
+        }
         let has_mail = self.core.home.end_turn() || self.core.interrupts.wake();
-        if self.fd_pending || is_due || has_mail || !core.ready.is_empty() || core.is_stopping() {
-            polling::found();
+        if has_mail || !core.ready.is_empty() || core.is_stopping() {
+            polling::stop();
             return Ok(false);
         }
         if look == Look::Last {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,29 +30,42 @@ def polling(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return lambda longest: monkeypatch.setenv("TREADLE_BUSY_POLL", str(longest))
 
 
-async def exchanges(count: int) -> int:
-    """How often the loop's thread slept while another one answered `count` times."""
+# A process of its own: a thread would hold the GIL, where there is one, just when the loop wants it.
+ANSWERER = """
+import socket, sys, time
+there = socket.socket(fileno=int(sys.argv[1]))
+while data := there.recv(1):
+    # Not before the loop has come to its sleep.
+    until = time.perf_counter_ns() + 30_000
+    while time.perf_counter_ns() < until:
+        pass
+    there.send(data)
+"""
+
+
+@contextlib.contextmanager
+def answerer() -> Iterator[socket.socket]:
+    """A socket whose peer, another process, answers each byte with itself."""
     with pair() as (here, there):
         there.setblocking(True)
+        command = [sys.executable, "-S", "-c", ANSWERER, str(there.fileno())]
+        process = subprocess.Popen(command, pass_fds=[there.fileno()])
+        there.close()
+        yield here
+        assert process.wait(20) == 0
 
-        def answer() -> None:
-            for _ in range(count):
-                data = there.recv(1)
-                # Not before the loop has come to its sleep.
-                until = time.perf_counter_ns() + 30_000
-                while time.perf_counter_ns() < until:
-                    pass
-                there.send(data)
 
-        thread = threading.Thread(target=answer)
-        thread.start()
+async def exchanges(count: int) -> int:
+    """How often the loop's thread slept while another process answered `count` times."""
+    with answerer() as here:
         reader, writer = await asyncio.open_connection(sock=here)
+        writer.write(b"x")
+        await reader.readexactly(1)  # it runs
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         for _ in range(count):
             writer.write(b"x")
             await reader.readexactly(1)
         slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
-        thread.join()
         writer.close()
         await writer.wait_closed()
     return slept
