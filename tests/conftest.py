@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ from treadle.testing import LiveServer
 # asked for by the tests of the stall watch alone. This is for the servers of other processes: a
 # `LiveServer` reads no environment and has no stall watch unless told.
 os.environ["TREADLE_STALL_WARNING"] = "0"
+
+# A script's background jobs are started with it ignored, and so would be their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
