@@ -90,11 +90,14 @@ class App(Routes):
 
         Takes the options of `treadle run` by name (`host`, `port`, `lanes`, `workers`, ...);
         what is not given comes from TREADLE_* variables, then from the defaults. Raises
-        SystemExit with the status of `treadle run` when serving failed.
+        SystemExit with the status of `treadle run` when serving failed, and RuntimeError in a module
+        that `treadle run` is importing: there it goes under ``if __name__ == "__main__":``.
         """
+        from treadle.loading import refuse_to_run
         from treadle.options import Options
         from treadle.supervisor import run
 
+        refuse_to_run()
         if status := run(self, Options.resolve(**options)):
             raise SystemExit(status)
 

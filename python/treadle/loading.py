@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from treadle.app import App
 
-__all__ = ["AppRaised", "NoSuchApp", "load"]
+__all__ = ["AppRaised", "NoSuchApp", "load", "refuse_to_run"]
 
 
 class NoSuchApp(Exception):
@@ -32,24 +34,66 @@ def load(target: str, *, factory: bool = False) -> App:
     if not (colon and name and path):
         raise NoSuchApp(f"{target!r} names no app; write module:attribute, such as main:app.")
     if name.endswith(".py") or "/" in name:
-        dotted = name.removesuffix(".py").removeprefix("./").replace("/", ".")
-        raise NoSuchApp(f"{name!r} is a file, not a module; write {dotted}:{path}.")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module = _import(name)
-    found = _attribute(module, path)
-    if factory:
-        found = _make(found, target)
+        raise NoSuchApp(f"{name!r} is a file, not a module; {_as_module(name, path)}.")
+    if not all(name.split(".")):
+        raise NoSuchApp(f"{name!r} is no module's name; write it in full, such as main:app.")
+    folder = _working_directory()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    with _under_way(target):
+        module = _import(name, folder)
+        found = _attribute(module, path)
+        if factory:
+            found = _make(found, target)
     return _checked(found, target, factory=factory)
 
 
-def _import(name: str) -> ModuleType:
+def refuse_to_run() -> None:
+    """Raises `RuntimeError` in code that runs because `load` imports it: it would serve at once,
+    with options of its own, and keep `treadle run` from serving."""
+    if _loading:
+        raise RuntimeError(
+            f"{_loading[-1]} is being loaded to be served, and may not serve by itself: "
+            'put app.run() under `if __name__ == "__main__":`'
+        )
+
+
+_loading: list[str] = []
+"""The target that `load` is importing or making."""
+
+
+@contextlib.contextmanager
+def _under_way(target: str) -> Iterator[None]:
+    _loading.append(target)
+    try:
+        yield
+    finally:
+        _loading.pop()
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise NoSuchApp("the working directory has been removed: change to another.") from None
+
+
+def _as_module(name: str, path: str) -> str:
+    """What to write instead of the file `name`, to follow a semicolon."""
+    folder, file = os.path.split(os.path.normpath(name))
+    file = file.removesuffix(".py")
+    if os.path.isabs(folder) or folder.startswith(os.pardir):
+        return f"change to {folder} and write {file}:{path}"
+    return f"write {'.'.join((*filter(None, folder.split(os.sep)), file))}:{path}"
+
+
+def _import(name: str, folder: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (error.name == name or name.startswith(error.name + ".")):
             raise NoSuchApp(
-                f"there is no module {error.name!r} in {os.getcwd()} or on sys.path."
+                f"there is no module {error.name!r} in {folder} or on sys.path."
             ) from None
         raise AppRaised(f"importing {name!r} failed.") from _trimmed(error)
     except Exception as error:
@@ -64,6 +108,11 @@ def _attribute(module: ModuleType, path: str) -> Any:
         except AttributeError:
             missing = f"module {module.__name__!r} has no {path!r}"
             others = _apps(module)
+            if part.endswith("()"):
+                raise NoSuchApp(
+                    f"{missing}; for a function that makes the app write "
+                    f"{module.__name__}:{path[:-2]} --factory."
+                ) from None
             hint = f"; its apps: {', '.join(others)}." if others else "."
             raise NoSuchApp(missing + hint) from None
     return found
@@ -100,7 +149,10 @@ def _apps(module: ModuleType) -> list[str]:
 
 
 def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _trimmed(error: Exception) -> Exception:

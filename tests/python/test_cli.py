@@ -12,7 +12,7 @@ from support.gate import SOURCE, Gate
 from support.types import Connect
 
 import treadle
-from treadle import cli
+from treadle import cli, loading
 from treadle.options import Options
 
 HELLO = """
@@ -69,9 +69,21 @@ def test_a_flag_beats_its_variable(run_cli: RunCli, tmp_path: Path) -> None:
         ("main:", "'main:' names no app; write module:attribute, such as main:app."),
         ("main.py:app", "'main.py' is a file, not a module; write main:app."),
         ("./web/main.py:app", "'./web/main.py' is a file, not a module; write web.main:app."),
+        ("../web.py:app", "'../web.py' is a file, not a module; change to .. and write web:app."),
+        (
+            "/srv/web.py:app",
+            "'/srv/web.py' is a file, not a module; change to /srv and write web:app.",
+        ),
+        (".main:app", "'.main' is no module's name; write it in full, such as main:app."),
+        ("main..x:app", "'main..x' is no module's name; write it in full, such as main:app."),
+        (
+            "main:make()",
+            "module 'main' has no 'make()'; for a function that makes the app write "
+            "main:make --factory.",
+        ),
         ("main:nothing", "module 'main' has no 'nothing'; its apps: main:app."),
         ("main:app.nothing", "module 'main' has no 'app.nothing'; its apps: main:app."),
-        ("main:number", "'main:number' is a int, not a treadle.App."),
+        ("main:number", "'main:number' is an int, not a treadle.App."),
         ("main:none", "'main:none' is None, not a treadle.App."),
         (
             "main:make",
@@ -98,7 +110,7 @@ def test_a_factory_that_makes_no_app_is_one_sentence(run_cli: RunCli) -> None:
     code, stderr = refused(run_cli, "make = dict", "--factory", target="main:make")
     assert (code, stderr) == (2, "treadle: 'main:make' made a dict, not a treadle.App.\n")
     code, stderr = refused(run_cli, "make = 1", "--factory", target="main:make")
-    sentence = "treadle: 'main:make' is a int, not a function that makes an app.\n"
+    sentence = "treadle: 'main:make' is an int, not a function that makes an app.\n"
     assert (code, stderr) == (2, sentence)
 
 
@@ -129,6 +141,33 @@ def test_a_factory_that_raises_shows_its_own_traceback(run_cli: RunCli) -> None:
     assert code == 1
     assert stderr.endswith("ValueError: no\ntreadle: main:make raised.\n")
     assert "loading.py" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "factory"),
+    [
+        (HELLO + "app.run(port=0)\n", "main:app", []),
+        (HELLO + "def make():\n    app.run(port=0)\n", "main:make", ["--factory"]),
+    ],
+)
+def test_a_module_that_serves_while_it_is_imported_is_told_where_run_belongs(
+    run_cli: RunCli, source: str, target: str, factory: list[str]
+) -> None:
+    code, stderr = refused(run_cli, source, *factory, target=target)
+    assert code == 1
+    assert f"{target} is being loaded to be served, and may not serve by itself" in stderr
+    assert 'put app.run() under `if __name__ == "__main__":`' in stderr
+
+
+def test_a_working_directory_that_is_gone_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(loading.NoSuchApp, match="the working directory has been removed"):
+        loading.load("main:app")
 
 
 def test_an_app_that_leaves_while_it_is_imported_leaves(run_cli: RunCli) -> None:
