@@ -2,7 +2,8 @@
 
 Exit status: 0 after a stop by signal, however early; 1 if the app raised while it was imported,
 could not start, or did not end cleanly, or if the server that `top` is to show cannot be read; 2 if
-the command line or the environment asks for what does not exist; 130 after a second Ctrl+C.
+the command line or the environment asks for what does not exist; 130 after a second Ctrl+C. An app
+that calls `sys.exit` while it is imported chooses its own, if that is not 0.
 
 The options come from `Options.table()`; nothing here knows any of them by name.
 """
@@ -75,6 +76,13 @@ def _run(given: dict[str, Any]) -> int:
         trace = "" if error.__cause__ is None else "".join(format_exception(error.__cause__))
         complain(f"{trace}treadle: {error}\n")
         return EXIT_FAILED
+    except SystemExit as left:
+        if isinstance(left, _Told):
+            raise
+        complain(f"treadle: loading {target!r} called sys.exit(){loading.place(left)}.\n")
+        if not left.code:
+            return EXIT_FAILED  # nothing was served, and nobody told it to stop
+        raise
     from treadle import supervisor
 
     code = supervisor.run(app, options)
@@ -104,6 +112,10 @@ def _leave_threads_behind(code: int) -> None:
     threading.Thread(target=leave, name="treadle-leave", daemon=True).start()
 
 
+class _Told(SystemExit):
+    """What a signal raises; the app's own `sys.exit` is another matter."""
+
+
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
     """Makes SIGINT and SIGTERM leave with status 0 until the server takes them over.
@@ -112,7 +124,7 @@ def _stopped_by_signals() -> Iterator[None]:
     """
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(0)
+        raise _Told(0)
 
     previous = [(each, signal.signal(each, leave)) for each in (signal.SIGINT, signal.SIGTERM)]
     try:

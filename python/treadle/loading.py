@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from treadle.app import App
 
-__all__ = ["AppRaised", "NoSuchApp", "load", "refuse_to_run"]
+__all__ = ["AppRaised", "NoSuchApp", "load", "place", "refuse_to_run"]
+
+
+# What a traceback begins with, before the app's code.
+_OURS = (os.path.dirname(__file__) + os.sep, importlib.__file__, "<frozen importlib")
 
 
 class NoSuchApp(Exception):
@@ -155,12 +159,22 @@ def _kind(value: object) -> str:
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
+def place(error: BaseException) -> str:
+    """Where the app's own code raised `error`, to follow a verb; empty if none of it did."""
+    trace = _own(error)
+    return "" if trace is None else f", at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
 def _trimmed(error: Exception) -> Exception:
     """`error` with a traceback that begins in the app's code, not in how it was reached."""
-    trace: TracebackType | None = error.__traceback__
+    return error.with_traceback(_own(error))
+
+
+def _own(error: BaseException) -> TracebackType | None:
+    """The part of the traceback of `error` that begins in the app's code."""
+    trace = error.__traceback__
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if file not in (__file__, importlib.__file__) and not file.startswith("<frozen importlib"):
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
             break
         trace = trace.tb_next
-    return error.with_traceback(trace)
+    return trace

@@ -170,8 +170,14 @@ def test_a_working_directory_that_is_gone_is_one_sentence(
         loading.load("main:app")
 
 
-def test_an_app_that_leaves_while_it_is_imported_leaves(run_cli: RunCli) -> None:
-    assert refused(run_cli, "import sys\nsys.exit(7)") == (7, "")
+@pytest.mark.parametrize(("argument", "status"), [("7", 7), ("0", 1), ("", 1)])
+def test_an_app_that_leaves_while_it_is_imported_is_named_and_is_no_success(
+    run_cli: RunCli, argument: str, status: int
+) -> None:
+    code, stderr = refused(run_cli, f"import sys\nsys.exit({argument})")
+    file = run_cli.folder.resolve() / "main.py"
+    assert code == status
+    assert stderr == f"treadle: loading 'main:app' called sys.exit(), at {file}:2.\n"
 
 
 @pytest.mark.parametrize("signame", ["SIGTERM", "SIGINT"])
