@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -124,6 +126,13 @@ def test_the_tests_own_failure_is_not_hidden_by_that_of_the_end() -> None:
         raise KeyError
 
 
+@pytest.mark.parametrize("server", [LiveServer, TestClient, AsyncTestClient])
+@pytest.mark.parametrize("app", ["main:app", None])
+def test_what_is_no_app_is_refused_at_once(server: type[LiveServer], app: Any) -> None:
+    with pytest.raises(TypeError, match=f"serves a treadle.App, not {app!r}"):
+        server(app)
+
+
 def test_options_are_those_of_run() -> None:
     with LiveServer(hello(), limit_body="1K", lanes=1) as live:
         assert live.options.limit_body == 1024
@@ -220,6 +229,49 @@ async def test_a_lifespan_may_need_the_tests_own_loop() -> None:
 
     async with database, LiveServer(app):
         assert connected.is_set()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_server_behind() -> None:
+    loop = asyncio.get_running_loop()
+    entered = asyncio.Event()
+    ended = threading.Event()
+    app = App()
+
+    @app.lifespan
+    async def lifespan(app: App):
+        loop.call_soon_threadsafe(entered.set)
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            ended.set()
+
+    live = LiveServer(app)
+    entering = asyncio.ensure_future(live.__aenter__())
+    await entered.wait()
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert ended.is_set()
+    assert repr(live) == "<LiveServer stopped>"
+
+
+async def test_a_start_that_is_cancelled_as_it_succeeds_is_stopped() -> None:
+    app, lines = journal()
+    live = LiveServer(app)
+    start = live.start
+
+    def started() -> None:
+        start()
+        entering.get_loop().call_soon_threadsafe(entering.cancel)
+
+    live.start = started  # type: ignore[method-assign]
+    entering = asyncio.ensure_future(live.__aenter__())
+    with contextlib.suppress(asyncio.CancelledError):  # the cancellation is first, as a rule
+        await entering
+        await live.__aexit__(None)
+    assert lines == ["up", "down"]
+    assert repr(live) == "<LiveServer stopped>"
 
 
 def test_the_clients_need_httpx_and_say_how_to_get_it() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from treadle import monitor
+from treadle.app import App
 from treadle.binding import Binding, bind
 from treadle.options import OptionError, Options
 from treadle.process import STOP_MARGIN
 from treadle.server import Server
 
 if TYPE_CHECKING:
-    from treadle.app import App
     from treadle.monitor.setup import Monitor
 
 __all__ = ["LiveServer"]
@@ -30,13 +30,16 @@ class LiveServer:
     `TREADLE_*` variables are not read, no signal is touched and no logging set up.
 
     Entering runs the lifespans and returns once the server answers; it raises `StartupError` if
-    they fail. Leaving stops the server as a signal would, and raises `RuntimeError` if that goes
-    wrong. An entered server may be used from any thread. It can be entered once.
+    they fail, and stops what it began if it is cancelled. Leaving stops the server as a signal
+    would, and raises `RuntimeError` if that goes wrong. An entered server may be used from any
+    thread. It can be entered once.
     """
 
     __test__ = False  # for pytest: not a test case
 
     def __init__(self, app: App, *, lanes: int = 1, **options: Any) -> None:
+        if not isinstance(app, App):
+            raise TypeError(f"a LiveServer serves a treadle.App, not {app!r}")
         for name in _ELSEWHERE:
             if name in options:
                 raise OptionError(f"a LiveServer has no option {name!r}.")
@@ -45,7 +48,8 @@ class LiveServer:
         self._app = app
         self._binding: Binding | None = None
         self._server: Server | None = None
-        self._used = False
+        self._starting: Server | None = None
+        self._used = self._given_up = False
         self._opened = ExitStack()
         self.monitor: Monitor | None = None
         """What was asked to be shown of the server, while it runs."""
@@ -97,6 +101,9 @@ class LiveServer:
             binding = opened.enter_context(bind(self.options))
             self.monitor = opened.enter_context(monitor.asked_for(self._app, self.options))
             server = Server(self._app, self.options, binding.sockets, monitor=self.monitor)
+            self._starting = server
+            if self._given_up:
+                server.drain()
             server.start()
             self._opened = opened.pop_all()
         self._binding, self._server = binding, server
@@ -116,6 +123,12 @@ class LiveServer:
         if server.failed:
             raise RuntimeError("the app failed while it ran or shut down; the log says how")
 
+    def _give_up(self) -> None:
+        """Ends a start that is under way, or yet to come."""
+        self._given_up = True
+        if self._starting is not None:
+            self._starting.drain()
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -129,7 +142,16 @@ class LiveServer:
 
     async def __aenter__(self) -> Self:
         # In a thread: the app's lifespan may need what runs on the caller's loop.
-        await asyncio.to_thread(self.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it starts would be nobody's to stop.
+            self._give_up()
+            with suppress(Exception):
+                await starting
+                await asyncio.to_thread(self.stop)
+            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
