@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from treadle.options import Options
 
-__all__ = ["Formatter", "configured"]
+__all__ = ["Formatter", "configured", "silenced"]
 
 _USUAL = "info"
 """The level that nobody asked for."""
@@ -81,3 +81,18 @@ def configured(options: Options) -> Iterator[None]:
         server.propagate = propagate
         for logger, level in levels:
             logger.setLevel(level)
+
+
+def silenced(options: Options) -> str:
+    """What says that the app disabled a logger of ours; empty if it did not.
+
+    `logging.config` disables the loggers that are there unless it is told not to: few mean that.
+    """
+    asked = ("treadle", "treadle.access") if options.access_log else ("treadle",)
+    names = [name for name in asked if logging.getLogger(name).disabled]
+    if not names:
+        return ""
+    return (
+        f"treadle: the app's logging configuration disabled {' and '.join(map(repr, names))}, so "
+        "nothing is logged there; set disable_existing_loggers to False.\n"
+    )

@@ -61,9 +61,11 @@ def _serve(
     gil_before = interpreter.gil_enabled()
 
     def check() -> None:
-        # The app's lifespan may have imported something, too.
+        # The app's lifespan may have imported something, too, or set up logging.
         if not gil_before:
             _check_gil(options)
+        if line := logs.silenced(options):
+            complain(line)
 
     def announce() -> None:
         say(start_line(options, binding.url) + "\n")

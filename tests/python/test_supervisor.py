@@ -237,6 +237,34 @@ def test_a_lifespan_that_fails_to_end_is_status_1_and_logged(run_cli: RunCli) ->
     assert "KeyError: 'x'" in command.stderr
 
 
+LOGGING = """
+import logging.config
+from treadle import App
+
+app = App()
+
+@app.lifespan
+async def lifespan(app):
+    logging.config.dictConfig({"version": 1%s})
+    yield
+"""
+
+
+def test_loggers_that_the_lifespan_disabled_are_named(run_cli: RunCli) -> None:
+    command = run_cli(LOGGING % "")
+    assert command.stop() == 0
+    assert command.stderr == (
+        "treadle: the app's logging configuration disabled 'treadle', so nothing is logged there; "
+        "set disable_existing_loggers to False.\n"
+    )
+    command = run_cli(LOGGING % "", "--access-log")
+    assert command.stop() == 0
+    assert "disabled 'treadle' and 'treadle.access', so" in command.stderr
+    command = run_cli(LOGGING % ", 'disable_existing_loggers': False", "--access-log")
+    assert command.stop() == 0
+    assert command.stderr == ""
+
+
 def test_a_port_that_is_taken_is_status_1_and_one_sentence(run_cli: RunCli) -> None:
     command = run_cli(SOURCE)
     other = run_cli.python(
