@@ -65,10 +65,8 @@ def test_a_public_name_exists_and_is_documented(name: str) -> None:
         )
 
 
-@functools.cache
-def _revealed() -> dict[str, str]:
-    """What mypy says the type of each public name is, as a program that uses them would see it."""
-    program = "import treadle\n" + "".join(f"reveal_type(treadle.{name})\n" for name in NAMES)
+def _checked(program: str) -> tuple[int, list[str]]:
+    """What mypy says of a user's program: its exit status and lines."""
     done = subprocess.run(
         [
             sys.executable,
@@ -85,9 +83,17 @@ def _revealed() -> dict[str, str]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    notes = [line for line in done.stdout.splitlines() if "Revealed type is" in line]
-    assert len(notes) == len(NAMES), done.stdout
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@functools.cache
+def _revealed() -> dict[str, str]:
+    """What mypy says the type of each public name is, as a program that uses them would see it."""
+    program = "import treadle\n" + "".join(f"reveal_type(treadle.{name})\n" for name in NAMES)
+    status, lines = _checked(program)
+    assert status == 0, lines
+    notes = [line for line in lines if "Revealed type is" in line]
+    assert len(notes) == len(NAMES), lines
     return dict(zip(NAMES, notes, strict=True))
 
 
@@ -97,6 +103,18 @@ def _revealed() -> dict[str, str]:
 def test_a_type_checker_knows_the_type_of_a_public_name(name: str) -> None:
     assert '"Any"' not in _revealed()[name]
     assert "def (*args: Any, **kwargs: Any) -> Any" not in _revealed()[name]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_type_checker_knows_the_arguments_of_run() -> None:
+    right = "import treadle\ntreadle.App().run(port='80', uds=None, grace=1, metrics=True)\n"
+    status, lines = _checked(right + "treadle.App().run(prot=80, grace=[])\n")
+    wrong = [line for line in lines if ": error: " in line]
+    assert status == 1
+    assert len(wrong) == 2, lines
+    assert '"prot"' in wrong[0]
+    assert '"grace"' in wrong[1]
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from treadle.lane import Lane
 from treadle.routing import Declared, Router, Routes, check_prefix
 
 if TYPE_CHECKING:
+    from treadle.run_options import RunOptions
     from treadle.telemetry import Stats
 
 E_ = TypeVar("E_", bound=Callable[..., Any])
@@ -85,7 +86,7 @@ class App(Routes):
         for declared in router.declared:
             self._declare(replace(declared, path=prefix + declared.path))
 
-    def run(self, **options: Any) -> None:
+    def run(self, **options: Unpack[RunOptions]) -> None:
         """Serves the application until SIGINT or SIGTERM.
 
         Takes the options of `treadle run` by name (`host`, `port`, `lanes`, `workers`, ...);

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from treadle import TreadleError, interpreter, options
 from treadle.options import OptionError, Options
+from treadle.run_options import RunOptions
 
 
 def resolve(**arguments: Any) -> Options:
@@ -84,6 +85,16 @@ def test_every_option_has_its_flag_its_variable_and_a_help_text() -> None:
         assert option.help
         assert option.default
         assert option.boolean or option.metavar
+
+
+def test_the_arguments_of_run_are_the_options_with_types_that_take_their_defaults() -> None:
+    hints = get_type_hints(RunOptions)
+    assert list(hints) == [option.name for option in Options.table()]
+    for option in Options.table():
+        stored = option.unset()
+        kind = float if option.metavar == "SECONDS" else type(stored)
+        assert kind in get_args(hints[option.name]), option.name
+        assert str in get_args(hints[option.name]), option.name
 
 
 def test_every_default_is_a_value_that_the_option_takes() -> None:
