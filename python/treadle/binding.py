@@ -107,13 +107,14 @@ def bind_tcp(name: str, port: int, backlog: int) -> Binding:
     return Binding(sockets, f"http://{_authority(host, port)}", None)
 
 
-def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
+def _addresses(host: str) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """What `host` stands for: addresses, each with the scope it is in (0 is none)."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)
         except (OSError, ValueError):
             continue
-        return [(family, host)]
+        return [(family, (host, 0))]
     try:
         # As bytes: a str makes getaddrinfo import the IDNA codec, slower than the look-up itself.
         query = host.encode("ascii") if host.isascii() else host.encode("idna")
@@ -121,11 +122,22 @@ def _addresses(host: str) -> list[tuple[socket.AddressFamily, str]]:
     except (OSError, UnicodeError) as error:
         raise BindError(f"cannot listen on {host}: no address is known for it.") from error
     # A name may stand for one address twice; the order is the resolver's.
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    return list(
+        dict.fromkeys(
+            # A link-local address of IPv6 (fe80::1%eth0) is one of a certain interface.
+            (family, (str(address[0]), address[3] if len(address) == 4 else 0))
+            for family, _, _, _, address in found
+        )
+    )
 
 
 def _listen(
-    family: socket.AddressFamily, address: str, port: int, backlog: int, *, only_v6: bool
+    family: socket.AddressFamily,
+    address: tuple[str, int],
+    port: int,
+    backlog: int,
+    *,
+    only_v6: bool,
 ) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -137,7 +149,8 @@ def _listen(
         if lowat := getattr(socket, "TCP_NOTSENT_LOWAT", None):
             listener.setsockopt(socket.IPPROTO_TCP, lowat, UNSENT)
         listener.setblocking(False)
-        listener.bind((address, port))
+        host, scope = address
+        listener.bind((host, port, 0, scope) if family == socket.AF_INET6 else (host, port))
         listener.listen(backlog)
     except BaseException:
         listener.close()

@@ -105,6 +105,13 @@ def test_an_ipv6_address_may_be_given_with_or_without_brackets(host: str) -> Non
 
 
 @needs_ipv6
+def test_a_link_local_address_is_one_of_its_interface() -> None:
+    # The kernel calls one without its interface an invalid argument.
+    expected = "cannot listen on [fe80::1%lo]:0: it is not an address of this machine."
+    assert refusal(host="fe80::1%lo") == expected
+
+
+@needs_ipv6
 def test_the_unspecified_ipv6_address_serves_ipv4_as_well() -> None:
     with opened(host="::") as binding:
         assert connects(("127.0.0.1", binding.port))
