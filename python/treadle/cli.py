@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from treadle import interpreter
-from treadle.console import complain, say
+from treadle.console import complain, leave_word, say
 from treadle.options import OptionError, Options
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _leave_threads_behind(code: int) -> None:
 
     def leave() -> None:
         time.sleep(STOP_MARGIN)
-        complain(
+        leave_word(
             f"treadle: the app's threads still run: {', '.join(names)}. Leaving without them.\n"
         )
         os._exit(code or EXIT_FAILED)

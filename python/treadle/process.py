@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NoReturn
 from msgspec import Struct
 
 from treadle import stall
-from treadle.console import complain
+from treadle.console import leave_word
 from treadle.exceptions import StartupError
 from treadle.server import Server
 from treadle.signals import STOP_SIGNALS, Signals, poll
@@ -152,13 +152,13 @@ def _was_cut_short(error: BaseException | None) -> bool:
 
 def _leave_behind(options: Options) -> NoReturn:
     seconds = options.grace + STOP_MARGIN
-    complain(
+    leave_word(
         f"treadle: not stopped {seconds:g} s after it was told to: something in the app blocks a "
         "lane, or its shutdown takes too long. Leaving without it.\n"
     )
     # Nothing that goes wrong here is a reason to stay.
     with contextlib.suppress(Exception):
-        complain(_whereabouts())
+        leave_word(_whereabouts())
     os._exit(1)
 
 

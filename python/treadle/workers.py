@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from treadle.console import complain
+from treadle.console import complain, leave_word
 from treadle.process import EXIT_INTERRUPTED, STOP_MARGIN, explain, serve
 from treadle.signals import STOP_SIGNALS, Signals, poll
 
@@ -191,7 +191,7 @@ class _Parent:
 
     def _kill(self) -> None:
         self._signal_all(signal.SIGKILL)
-        complain("treadle: killed the workers that had not stopped.\n")
+        leave_word("treadle: killed the workers that had not stopped.\n")
 
     def _signal_all(self, signum: int) -> None:
         for worker in self._workers():

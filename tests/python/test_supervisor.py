@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support.cli import RunCli
-from support.gate import SOURCE, Gate
+from support.gate import DEAF, SOURCE, Gate
 from support.raw import Raw
 
 import treadle
@@ -176,6 +176,16 @@ def test_a_lane_that_stays_blocked_is_left_behind(run_cli: RunCli, gate: Gate, r
     assert said.startswith("treadle: not stopped 0.2 s after it was told to: ")
     place = r"\ntreadle-lane-0 is here:\n  File \".*main.py\", line \d+, in blocking\n"
     assert re.search(place, said), said
+
+
+def test_a_standard_error_that_nobody_reads_keeps_no_process(
+    run_cli: RunCli, gate: Gate, raw: Any
+) -> None:
+    source = DEAF + "import treadle.process\ntreadle.process.STOP_MARGIN = 0.1\n" + PAUSING
+    command = run_cli(source, "--grace", "0.1", env=gate.env)
+    raw(command).send("GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
+    gate.arrival()
+    assert command.stop() == 1
 
 
 def test_a_thread_that_keeps_a_lane_from_ending_is_named(run_cli: RunCli, gate: Gate) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.cli import Command, RunCli
-from support.gate import SOURCE, Arrival, Gate
+from support.gate import DEAF, SOURCE, Arrival, Gate
 from support.raw import Raw
 
 from treadle import workers
@@ -246,15 +246,22 @@ def test_a_second_interrupt_leaves_at_once_and_takes_the_workers_along(
         worker.wait_gone()
 
 
-def test_a_worker_that_does_not_stop_is_killed(run_cli: RunCli, gate: Gate, raw: Any) -> None:
-    source = "import treadle.workers\ntreadle.workers.KILL_MARGIN = 0.1\n" + HELD
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [("", "treadle: killed the workers that had not stopped.\n"), (DEAF, "")],
+    ids=["heard", "deaf"],
+)
+def test_a_worker_that_does_not_stop_is_killed(
+    run_cli: RunCli, gate: Gate, raw: Any, before: str, said: str
+) -> None:
+    source = before + "import treadle.workers\ntreadle.workers.KILL_MARGIN = 0.1\n" + HELD
     command, workers = start(run_cli, gate, "--grace", "0.1", source=source)
     raw(command).send("GET /block HTTP/1.1\r\nHost: x\r\n\r\n")
     gate.arrival()
     assert command.stop() == 1
     for worker in workers:
         worker.wait_gone()
-    assert command.stderr == "treadle: killed the workers that had not stopped.\n"
+    assert command.stderr == said
 
 
 def test_what_the_app_registered_for_its_exit_runs_once_per_process_that_registered_it(
