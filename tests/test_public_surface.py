@@ -117,6 +117,29 @@ def test_a_type_checker_knows_the_arguments_of_run() -> None:
     assert '"grace"' in wrong[1]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_type_checker_knows_what_a_request_holds() -> None:
+    types = {
+        "request.app": "treadle.app.App",
+        "request.client": "tuple[str, int] | None",
+        "request.cookies": "dict[str, str]",
+        "request.headers.get('a')": "str | None",
+        "request.headers.get('a', '')": "str",
+        "request.lane": "treadle.lane.Lane",
+        "request.path_params": "dict[str, str]",
+        "request.query": "treadle.datastructures.QueryParams",
+        "request.query.get('a', 1)": "str | int",
+        "request.state": "treadle.datastructures.State",
+    }
+    body = "".join(f"    reveal_type({each})\n" for each in types)
+    status, lines = _checked(
+        f"import treadle\ndef handler(request: treadle.Request) -> None:\n{body}"
+    )
+    assert status == 0, lines
+    assert [line.split('"')[1].replace("builtins.", "") for line in lines[:-1]] == [*types.values()]
+
+
 def test_the_package_says_that_it_is_typed() -> None:
     assert files("treadle").joinpath("py.typed").is_file()
     assert files("treadle").joinpath("_treadle.pyi").is_file()
