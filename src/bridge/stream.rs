@@ -48,6 +48,8 @@ enum Phase {
     New(Py<PyAny>),
     /// The Task that iterates.
     Running(CoroutineFuture),
+    /// It ended with this, after an item that nobody had taken yet.
+    Failed(PyErr),
     Ended,
 }
 
@@ -111,6 +113,7 @@ impl Iteration {
         let phase = self.phase.replace(Phase::Ended);
         let mut task = match phase {
             Phase::Ended => return Poll::Ready(None),
+            Phase::Failed(error) => return Poll::Ready(Some(Err(error))),
             Phase::Running(task) => {
                 self.pipe.want(cx.waker());
                 task
@@ -129,7 +132,8 @@ impl Iteration {
             self.pipe.wanted.set(false);
             self.phase.replace(match ended {
                 Poll::Pending => Phase::Running(task),
-                Poll::Ready(_) => Phase::Ended,
+                Poll::Ready(Ok(_)) => Phase::Ended,
+                Poll::Ready(Err(error)) => Phase::Failed(error),
             });
             return Poll::Ready(Some(Ok(item)));
         }

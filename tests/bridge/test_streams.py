@@ -133,3 +133,31 @@ def test_a_generator_that_fails_ends_the_stream(probe: ModuleType, run: Run) -> 
         assert await probe.collect(probe.count(3)) == [0, 1, 2]
 
     run(main())
+
+
+def test_a_failure_counts_when_the_last_item_is_fetched_after_it(
+    probe: ModuleType, run: Run
+) -> None:
+    """A stream that ends short of its items must not look as if it were complete."""
+    tasks: list[Any] = []
+
+    async def generate(event: asyncio.Event) -> AsyncIterator[int]:
+        tasks.append(asyncio.current_task())
+        await event.wait()
+        yield 0
+        yield 1
+
+    async def main() -> None:
+        event = asyncio.Event()
+        stream = probe.hold_stream(generate(event))
+        assert stream.poll() is None
+        event.set()
+        await turns()
+        tasks.pop().cancel()  # as the end of a program does; the item waits to be fetched
+        await turns()
+        assert stream.poll() == [0]
+        with pytest.raises(asyncio.CancelledError):
+            stream.poll()
+        assert stream.poll() == []
+
+    run(main())

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use _treadle::bridge::{
-    CoroutineFuture, LaneHandle, RemoteFuture, into_async_iterator, into_awaitable, into_future,
+    CoroutineFuture, LaneHandle, PyStream, RemoteFuture, into_async_iterator, into_awaitable, into_future,
     into_stream, spawn,
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -178,6 +178,32 @@ impl Loop {
     }
 }
 
+/// The stream of an asynchronous iterable, held by Python: polled and dropped by hand.
+#[pyclass(frozen)]
+struct HeldStream {
+    stream: Mutex<Option<PyStream>>,
+}
+
+#[pymethods]
+impl HeldStream {
+    /// The next item in a list, an empty one at the end; None while there is none.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<Vec<Py<PyAny>>>> {
+        let _ = py;
+        let mut stream = lock(&self.stream);
+        let held = stream.as_mut().ok_or_else(|| PyRuntimeError::new_err("dropped"))?;
+        match Pin::new(held).poll_next(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(None) => Ok(Some(Vec::new())),
+            Poll::Ready(Some(item)) => item.map(|item| Some(vec![item])),
+        }
+    }
+
+    fn drop(&self) {
+        let last = lock(&self.stream).take();
+        drop(last);
+    }
+}
+
 struct Counting {
     next: usize,
     end: usize,
@@ -205,7 +231,7 @@ mod probe {
     use super::*;
 
     #[pymodule_export]
-    use super::{Gate, Held, Loop, RemoteHeld};
+    use super::{Gate, Held, HeldStream, Loop, RemoteHeld};
     #[pymodule_export]
     use _treadle::_treadle;
 
@@ -295,6 +321,12 @@ mod probe {
     #[pyfunction]
     fn current_loop(py: Python<'_>) -> PyResult<Loop> {
         Ok(Loop { handle: LaneHandle::current(py)? })
+    }
+
+    /// The stream of `iterable`, held.
+    #[pyfunction]
+    fn hold_stream(iterable: &Bound<'_, PyAny>) -> HeldStream {
+        HeldStream { stream: Mutex::new(Some(into_stream(iterable))) }
     }
 
     /// Awaitable: a list of the first `limit` items of an asynchronous iterable.
