@@ -8,7 +8,8 @@
 //! demand. Dropping the stream cancels the Task, and the pump closes the generator.
 //!
 //! [`RustStream`]: the stream is shared between the iterator and the awaitable of the item that is
-//! being waited for; cancelling that leaves the stream as it is, `aclose()` drops it.
+//! being waited for; cancelling that leaves the stream as it is, `aclose()` drops it and ends the
+//! waiting.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -202,7 +203,7 @@ type BoxedStream = Pin<Box<dyn Stream<Item = Item>>>;
 /// The object has `__aiter__`, `__anext__` and `aclose`; it works with `async for` and
 /// `contextlib.aclosing`. The stream is polled within the awaiting Task. It is dropped when it
 /// ends or fails, by `aclose()`, and with the object. Cancelling a Task that waits for an item
-/// leaves the stream as it is. A panic becomes a `RuntimeError` and ends it.
+/// leaves the stream as it is; `aclose()` meanwhile ends the iteration there, too. A panic becomes a `RuntimeError` and ends it.
 ///
 /// # Errors
 /// `RuntimeError` when no event loop runs on this thread.
@@ -218,8 +219,8 @@ pub fn into_async_iterator(
 
 enum Source {
     Ready(BoxedStream),
-    /// Lent to the awaitable of the next item.
-    Lent,
+    /// Lent to the awaitable of the next item, which waits with this.
+    Lent(Option<Waker>),
     /// Lent, and to be dropped rather than given back.
     Closing,
     Ended,
@@ -240,7 +241,7 @@ struct Loan {
 impl Loan {
     fn take(source: &Rc<RefCell<Source>>) -> PyResult<Option<Self>> {
         let mut slot = source.borrow_mut();
-        match std::mem::replace(&mut *slot, Source::Lent) {
+        match std::mem::replace(&mut *slot, Source::Lent(None)) {
             Source::Ready(stream) => {
                 Ok(Some(Self { source: source.clone(), stream: Some(stream) }))
             }
@@ -256,19 +257,29 @@ impl Loan {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if self.is_closing() {
+            return Poll::Ready(None);
+        }
         // Taken out while it is polled: one that panics is not given back.
         let Some(mut stream) = self.stream.take() else { return Poll::Ready(None) };
         let polled = stream.as_mut().poll_next(cx);
         if !matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.stream = Some(stream);
         }
+        if polled.is_pending() && !self.is_closing() {
+            self.source.replace(Source::Lent(Some(cx.waker().clone())));
+        }
         polled
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(*self.source.borrow(), Source::Closing)
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        let closing = matches!(*self.source.borrow(), Source::Closing);
+        let closing = self.is_closing();
         let next = match self.stream.take() {
             Some(stream) if !closing => Source::Ready(stream),
             ended => {
@@ -299,13 +310,16 @@ impl RustStream {
         })
     }
 
-    /// Awaitable: drops the stream; iterating goes no further.
+    /// Awaitable: drops the stream; iterating goes no further. Who waits for an item is told so.
     fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let source = self.source.get_or_refuse("this stream")?.clone();
         into_awaitable(py, async move {
-            let busy = matches!(*source.borrow(), Source::Lent | Source::Closing);
+            let busy = matches!(*source.borrow(), Source::Lent(_) | Source::Closing);
             let last = source.replace(if busy { Source::Closing } else { Source::Ended });
-            drop(last);
+            match last {
+                Source::Lent(Some(waiting)) => waiting.wake(),
+                idle => drop(idle),
+            }
             Ok(Python::attach(|py| py.None()))
         })
     }

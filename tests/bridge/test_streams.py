@@ -52,6 +52,24 @@ def test_aclose_and_dropping_drop_the_stream(probe: ModuleType, run: Run) -> Non
     run(main())
 
 
+def test_aclose_ends_the_waiting_for_an_item(probe: ModuleType, run: Run) -> None:
+    async def main() -> None:
+        iterator = probe.waiting()
+
+        async def iterate() -> list[Any]:
+            return [item async for item in iterator]
+
+        waiter = asyncio.create_task(iterate())
+        await turns()
+        await iterator.aclose()
+        assert await waiter == []
+        assert probe.alive() == 0
+        with pytest.raises(StopAsyncIteration):
+            await anext(iterator)
+
+    run(main())
+
+
 def test_a_panic_ends_a_stream(probe: ModuleType, run: Run, capfd: Any) -> None:
     async def main() -> None:
         iterator = probe.count(5, panic_at=1)
