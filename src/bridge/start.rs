@@ -21,11 +21,12 @@ async def wait(awaitable):
     return await awaitable
 
 async def pump(iterable, put):
+    iterator = aiter(iterable)
     try:
-        async for item in iterable:
+        async for item in iterator:
             await put(item)
     finally:
-        close = getattr(iterable, "aclose", None)
+        close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
 "#

@@ -179,3 +179,27 @@ def test_a_failure_counts_when_the_last_item_is_fetched_after_it(
         assert stream.poll() == []
 
     run(main())
+
+
+def test_the_iterator_is_closed_and_not_what_it_came_from(probe: ModuleType, run: Run) -> None:
+    ends: list[Any] = []
+
+    class Rows:
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            try:
+                yield asyncio.current_task()
+            finally:
+                ends.append(asyncio.current_task())
+
+        async def aclose(self) -> None:
+            ends.append("the rows")
+
+    async def main() -> None:
+        ends.clear()
+        stream = probe.hold_stream(Rows())
+        (task,) = stream.poll()
+        stream.drop()
+        await turns()
+        assert ends == [task]
+
+    run(main())
