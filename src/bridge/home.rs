@@ -12,6 +12,7 @@
 //! * `woken` are those that can go on, woken on this very thread: no lock, no system call.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -305,7 +306,8 @@ impl Home {
             match letter {
                 Letter::Wake(signal) => self.resume(py, &signal),
                 Letter::Run(errand) => errand(py, self),
-                Letter::Drop(value) => drop(value),
+                // What it is may panic as it goes: that is no business of the turn's.
+                Letter::Drop(value) => drop(catch_unwind(AssertUnwindSafe(|| drop(value)))),
             }
         }
     }

@@ -16,6 +16,7 @@
 //!   to the Task cannot be reached.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use std::task::{Context, Poll, Waker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::awaitable::panicked;
 use super::completion::{Completion, Next};
 use super::future::cancel;
 use super::home::{Home, after_python};
@@ -64,7 +66,8 @@ impl LaneHandle {
     ///
     /// One hand-over and at most one wake-up; a coroutine's first step is taken on arrival.
     /// Dropping the future cancels it. A loop that does not run yet, or not now, takes it up when
-    /// it runs; a loop that is closed before the end makes the outcome a `RuntimeError`.
+    /// it runs; a loop that is closed before the end makes the outcome a `RuntimeError`, and so does a
+    /// panic of `make`.
     pub fn spawn<F>(&self, make: F) -> RemoteFuture
     where
         F: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static,
@@ -147,8 +150,10 @@ impl Job {
         }
         // Kept until the outcome is told: the last to go tells of a closed loop.
         let report = Rc::new(Report(self.clone()));
-        let started =
-            make(py).and_then(|awaitable| start(home, awaitable.bind(py), report.clone()));
+        // A panic ends this work, not the turn that came to it.
+        let made = catch_unwind(AssertUnwindSafe(|| make(py)))
+            .unwrap_or_else(|payload| Err(panicked(&*payload)));
+        let started = made.and_then(|awaitable| start(home, awaitable.bind(py), report.clone()));
         match started {
             Err(error) => self.finish(Err(error)),
             Ok(Some(task)) => self.run(py, &task),

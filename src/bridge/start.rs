@@ -11,6 +11,7 @@ use pyo3::types::PyModule;
 
 use super::completion::{Completion, Next};
 use super::home::Home;
+use crate::python::call::call_method;
 use crate::python::coroutine::is_coroutine;
 use crate::python::lane_bound::LaneBound;
 
@@ -106,7 +107,8 @@ fn follow(
 }
 
 fn report(completion: &dyn Completion, future: &Bound<'_, PyAny>) {
-    let outcome = future.call_method0(pyo3::intern!(future.py(), "result"));
+    // Not PyO3's own call: that would make a panic of a `PanicException`, and nobody would be told.
+    let outcome = call_method(future, pyo3::intern!(future.py(), "result"));
     match completion.complete(future.py(), outcome) {
         // There is no Task of ours that could end with it or go on.
         Next::Done | Next::Await(_) => {}

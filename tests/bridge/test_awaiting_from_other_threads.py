@@ -61,6 +61,17 @@ def test_another_thread_awaits(probe: ModuleType, run: Run) -> None:
     run(main())
 
 
+def test_what_another_thread_has_called_panics(probe: ModuleType, run: Run, capfd: Any) -> None:
+    async def main() -> None:
+        here = probe.current_loop()
+        panics, follows = here.panic(), here.spawn(lambda: asyncio.sleep(0, "the next letter"))
+        with pytest.raises(RuntimeError, match="panicked: on purpose"):
+            await on_thread(panics.wait)
+        assert await on_thread(follows.wait) == "the next letter"
+
+    run(main())
+
+
 @pytest.mark.parametrize("moment", ["before start", "suspended", "after"])
 def test_another_thread_drops(probe: ModuleType, run: Run, moment: str) -> None:
     async def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Generator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,22 @@ def test_dropping_cancels_a_future_that_is_followed(probe: ModuleType, run: Run)
         assert held.poll() is None
         held.drop()
         assert future.cancelled()
+
+    run(main())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_future_whose_exception_is_a_panic(probe: ModuleType, run: Run, before: bool) -> None:
+    """Of some native extension; it is raised again, and panics nowhere."""
+    panic = probe._treadle.PanicException("on purpose")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        (future.set_exception if before else partial(loop.call_soon, future.set_exception))(panic)
+        with pytest.raises(BaseException) as raised:  # noqa: PT011 - checked below
+            await asyncio.wait_for(probe.call(future), 5)
+        assert raised.value is panic
 
     run(main())
 

@@ -163,7 +163,12 @@ impl Loop {
         RemoteHeld { future: Mutex::new(Some(future)) }
     }
 
-    /// The same `times` over, one after the other, with nothing of Python on this thread.
+    /// What is called there panics.
+    fn panic(&self) -> RemoteHeld {
+        RemoteHeld { future: Mutex::new(Some(self.handle.spawn(|_| panic!("on purpose")))) }
+    }
+
+    /// `spawn` and `wait` `times` over, one after the other, with nothing of Python on this thread.
     fn repeat(&self, py: Python<'_>, make: Py<PyAny>, times: usize) -> PyResult<()> {
         py.detach(|| {
             threads().block_on(async {
