@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from treadle.eager import eager_task
 
@@ -86,8 +86,8 @@ class JoinHandle[T]:
         self._coroutine: object = None
         """While it is not done."""
         self._task: asyncio.Task[Any] | None = None
-        self._wanted = False
-        """Whether it is to be cancelled: asked when it is to start."""
+        self._wanted: tuple[Any, ...] | None = None
+        """What to cancel it with, if it is to be: asked when it is to start."""
         self._retrieved = False
         self._callbacks: list[_Callback[T]] | None = []
         """Until it is settled."""
@@ -102,7 +102,11 @@ class JoinHandle[T]:
         runs the coroutine: waiting there would keep it from ever being done.
         """
         self._wait(timeout)
-        return self._outcome(concurrent.futures.CancelledError)
+        try:
+            return self._outcome(concurrent.futures.CancelledError)
+        finally:
+            # The traceback of what is raised names this frame, and the handle has what is raised.
+            self = None  # type: ignore[assignment]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The coroutine's exception, None if it returned; waits and raises as `result` does."""
@@ -128,7 +132,7 @@ class JoinHandle[T]:
         with self._lock:
             if self._state != _PENDING:
                 return False
-            self._wanted = True
+            self._wanted = () if msg is None else (msg,)
         self._lane.call(partial(self._cancel_task, msg))
         return True
 
@@ -152,7 +156,7 @@ class JoinHandle[T]:
             else:
                 future.set_result(self._result)
 
-        def cancel(_: object) -> None:
+        def cancel(future: concurrent.futures.Future[T]) -> None:
             if future.cancelled():
                 self.cancel()
 
@@ -224,7 +228,11 @@ class JoinHandle[T]:
             except BaseException:
                 self.remove_done_callback(tell)
                 raise
-        return self._outcome(asyncio.CancelledError)
+            del waiter, tell  # which know the handle, as this frame does
+        try:
+            return self._outcome(asyncio.CancelledError)
+        finally:
+            self = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         state = ("pending", "finished", "failed", "cancelled")[self._state]
@@ -240,6 +248,10 @@ class JoinHandle[T]:
                 }
             )
 
+    def __reduce__(self) -> NoReturn:
+        # A copy would never hear of the outcome.
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
     # What the lane does.
 
     def after_fork(self) -> None:
@@ -250,11 +262,11 @@ class JoinHandle[T]:
         """On the lane, in the context of the caller."""
         with self._lock:
             wanted = self._wanted
-        if wanted:
+        if wanted is not None:
             try:
                 coroutine.close()
             finally:
-                self._settle(_CANCELLED, (), None)
+                self._settle(_CANCELLED, wanted, None)
             return
         self._coroutine = coroutine
         try:
@@ -340,7 +352,6 @@ class JoinHandle[T]:
             try:
                 raise self._exception
             finally:
-                # The traceback names this frame, and this frame the exception.
                 self = None  # type: ignore[assignment]
         result: T = self._result
         return result

@@ -194,24 +194,30 @@ class _Mapping[S, T]:
             for handle in handles:
                 handle._wait(None)
                 handle._retrieved = True
-            self._error = None
+            # The traceback of what is raised names this frame.
+            handles.clear()
+            handle = self._error = None  # type: ignore[assignment]
         return self._results
 
     async def _runner(self, context: contextvars.Context) -> None:
         loop = asyncio.get_running_loop()
         since = loop.time()
-        while (index := self._take()) is not None:
-            made = self._work(self._items[index])
-            coroutine = made if asyncio.iscoroutine(made) else _await(made)
-            task = eager_task(coroutine, loop, context.copy())
-            if not task.done():
-                self._results[index] = await task
-                since = loop.time()
-                continue
-            self._results[index] = task.result()
-            if loop.time() - since >= _LONGEST_HOLD:
-                await asyncio.sleep(0)
-                since = loop.time()
+        task: asyncio.Task[T] | None = None
+        try:
+            while (index := self._take()) is not None:
+                made = self._work(self._items[index])
+                coroutine = made if asyncio.iscoroutine(made) else _await(made)
+                task = eager_task(coroutine, loop, context.copy())
+                if not task.done():
+                    self._results[index] = await task
+                    since = loop.time()
+                    continue
+                self._results[index] = task.result()
+                if loop.time() - since >= _LONGEST_HOLD:
+                    await asyncio.sleep(0)
+                    since = loop.time()
+        finally:
+            task = None  # it has the exception whose traceback names this frame
 
     def _take(self) -> int | None:
         with self._lock:
@@ -232,7 +238,7 @@ class _Mapping[S, T]:
                 if handle._exception is not None:
                     self._error = handle._exception
                 elif handle.cancelled():
-                    self._error = concurrent.futures.CancelledError()
+                    self._error = concurrent.futures.CancelledError(*handle._result)
             is_over = self._running == 0 or self._error is not None
         if is_over:
             self._over.set()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,6 +54,14 @@ def test_waiting_on_the_lane_that_is_to_produce_it(pool: LoopPool) -> None:
             own.close()
 
     pool.spawn(wait_for_itself()).result(20)
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_handle_has_no_copy(pool: LoopPool, make: Callable[[Any], Any]) -> None:
+    """It would stay as it was: pending for ever."""
+    handle = pool.spawn(value(7))
+    with pytest.raises(TypeError, match="cannot pickle 'JoinHandle' object"):
+        make(handle)
 
 
 def test_awaiting_itself(pool: LoopPool) -> None:

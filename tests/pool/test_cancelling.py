@@ -54,9 +54,9 @@ def test_cancel_before_the_first_step(pool: LoopPool) -> None:
         started.append(True)
 
     handle = pool.spawn(start())
-    assert handle.cancel()
+    assert handle.cancel("enough")
     release.set()
-    with pytest.raises(concurrent.futures.CancelledError):
+    with pytest.raises(concurrent.futures.CancelledError, match="enough"):
         handle.result(10)
     assert not started
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 
@@ -84,6 +85,14 @@ def test_the_first_error_cancels_the_rest(pool: LoopPool) -> None:
         pool.map(work, range(1000), limit=4)
     assert gate.ended == ["cancelled"] * 3
     assert sorted(calls) == [0, 1, 2, 3]
+
+
+def test_work_that_is_cancelled_is_the_error(pool: LoopPool) -> None:
+    async def work(number: int) -> None:
+        raise asyncio.CancelledError(f"number {number}")
+
+    with pytest.raises(concurrent.futures.CancelledError, match="number 0"):
+        pool.map(work, [0])
 
 
 def test_map_refuses_what_makes_no_sense(pool: LoopPool) -> None:

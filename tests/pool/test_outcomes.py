@@ -136,6 +136,49 @@ def test_a_handle_has_no_reference_once_it_is_done(pool: LoopPool) -> None:
     assert known() is None
 
 
+@pytest.mark.parametrize("ask", ["result", "await", "future", "map"])
+def test_what_is_raised_goes_with_who_caught_it(ask: str) -> None:
+    """And what its traceback holds: nothing waits for the garbage collector."""
+
+    class Raised(Exception):
+        pass
+
+    async def work(_: int = 0) -> None:
+        await asyncio.sleep(0)
+        raise Raised
+
+    def catch(pool: LoopPool) -> weakref.ref[Raised] | None:
+        async def wait() -> weakref.ref[Raised] | None:
+            try:
+                await pool.spawn(work())
+            except Raised as error:
+                return weakref.ref(error)
+            return None
+
+        try:
+            match ask:
+                case "result":
+                    pool.spawn(work()).result()
+                case "await":
+                    return asyncio.run(wait())
+                case "future":
+                    pool.spawn(work()).future().result()
+                case _:
+                    pool.map(work, range(3))
+        except Raised as error:
+            return weakref.ref(error)
+        return None
+
+    gc.disable()
+    try:
+        with LoopPool(1) as pool:
+            raised = catch(pool)
+        assert raised is not None
+        assert raised() is None
+    finally:
+        gc.enable()
+
+
 def test_an_exception_that_nobody_fetches_is_reported(
     pool: LoopPool, caplog: pytest.LogCaptureFixture
 ) -> None:
