@@ -91,8 +91,8 @@ class PoolLane:
     def retire(self) -> None:
         """Takes no more, and ends when what it has is done."""
         with self._lock:
+            is_over = not self._retired and not self._handles
             self._retired = True
-            is_over = not self._handles
         if is_over:
             self.call(self.loop.stop)
 
@@ -147,15 +147,27 @@ def _clear(loop: asyncio.AbstractEventLoop) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        _complete(loop, asyncio.gather(*tasks, return_exceptions=True))
     for task in tasks:
         if not task.cancelled() and task.exception() is not None:
             message = "unhandled exception during LoopPool shutdown"
             loop.call_exception_handler(
                 {"message": message, "exception": task.exception(), "task": task}
             )
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
+    _complete(loop, loop.create_task(loop.shutdown_asyncgens()))
+    # Up to CPython 3.12 an interpreter that leaves has no thread for this; by then it has waited for
+    # those of the executor.
+    with suppress(RuntimeError):
+        _complete(loop, loop.create_task(loop.shutdown_default_executor()))
+
+
+def _complete(loop: asyncio.AbstractEventLoop, work: asyncio.Future[Any]) -> None:
+    """Runs the loop until `work` is done, also where others stop it or raise what ends the process."""
+    work.add_done_callback(lambda _: loop.stop())
+    while not work.done():
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
+    work.result()
 
 
 def retire(lanes: Iterable[PoolLane]) -> None:

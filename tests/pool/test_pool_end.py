@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 from support.pools import Gate, value
@@ -75,6 +76,46 @@ def test_what_coroutines_left_on_their_loop_is_ended() -> None:
     assert ended == ["ended"]
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_the_process_does_not_keep_others_from_their_end(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    async def raises() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            raise kind
+
+    async def slow() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0.001)
+            ended.append("task")
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 0
+        finally:
+            ended.append("generator")
+
+    async def leave() -> None:
+        left = [asyncio.create_task(raises()), asyncio.create_task(slow())]
+        left.append(generate())  # type: ignore[arg-type]
+        await anext(left[-1])  # type: ignore[call-overload]
+        asyncio.get_running_loop().left = left  # type: ignore[attr-defined]
+
+    with LoopPool(1) as pool:
+        pool.spawn(leave()).result()
+    assert ended == ["task", "generator"]
+    (record,) = caplog.records
+    assert record.message.startswith("unhandled exception during LoopPool shutdown")
+    assert record.exc_info
+    assert record.exc_info[0] is kind
+
+
 def test_a_pool_that_is_forgotten_finishes_its_work_and_ends() -> None:
     before = threading.enumerate()
     gate = Gate()
@@ -131,6 +172,32 @@ entered.wait()
 
 def test_an_interpreter_that_leaves_cancels_what_runs() -> None:
     done = python(LEFT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
+
+
+ENDING = """
+import asyncio, threading, treadle
+pool = treadle.LoopPool(1)
+ending = threading.Event()
+async def left():
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        ending.set()
+        await asyncio.sleep(0.05)
+        print("ended")
+async def leave():
+    await asyncio.to_thread(int)  # so that there are threads to end, too
+    asyncio.get_running_loop().left = asyncio.create_task(left())
+    await asyncio.sleep(0)
+pool.spawn(leave()).result()
+del pool
+ending.wait()
+"""
+
+
+def test_an_interpreter_that_leaves_while_a_pool_ends_waits_for_it() -> None:
+    done = python(ENDING)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
