@@ -78,7 +78,7 @@ class JoinHandle[T]:
 
     def __init__(self, lane: Host) -> None:
         self._lane = lane
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._state = _PENDING
         self._result: Any = None
         """What it returned; the arguments of its `CancelledError` if it was cancelled."""
@@ -256,7 +256,7 @@ class JoinHandle[T]:
 
     def after_fork(self) -> None:
         """In a forked child: who held the lock is not there to release it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """On the lane, in the context of the caller."""

@@ -1,4 +1,8 @@
-"""Event loops on threads of their own, without a server."""
+"""Event loops on threads of their own, without a server.
+
+The locks of a pool, of its lanes and of its handles may be taken by who has them: a finalizer or a
+signal handler that comes in between may spawn and cancel.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from typing import Any, Self
 from treadle._treadle import FREE_THREADED
 from treadle.eager import eager_task
 from treadle.joining import JoinHandle, checked_timeout
-from treadle.pool_lane import PoolLane, join, retire
+from treadle.pool_lane import PoolLane, forget, join, retire
 
 _MAP_LIMIT_PER_LANE = 32
 
@@ -49,7 +53,7 @@ class LoopPool:
             raise TypeError(f"lanes must be an integer, got {lanes!r}")
         if lanes < 1:
             raise ValueError("lanes must be greater than 0")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _pools.add(self)
         self._lanes = [PoolLane(index) for index in range(lanes)]
         started: list[PoolLane] = []
@@ -60,7 +64,7 @@ class LoopPool:
         except BaseException:
             retire(started)
             raise
-        weakref.finalize(self, retire, self._lanes).atexit = False
+        weakref.finalize(self, forget, self._lanes).atexit = False
 
     @property
     def lanes(self) -> int:
@@ -250,7 +254,7 @@ async def _await[T](awaitable: Awaitable[T]) -> T:
 
 _pools: weakref.WeakSet[LoopPool] = weakref.WeakSet()
 _claimed: weakref.WeakSet[Any] = weakref.WeakSet()
-_claim_lock = threading.Lock()
+_claim_lock = threading.RLock()
 
 
 def _claim(coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -273,9 +277,9 @@ def _claim(coroutine: Coroutine[Any, Any, Any]) -> None:
 def _after_fork() -> None:
     """In a forked child, where nobody is left to release what was held."""
     global _claim_lock
-    _claim_lock = threading.Lock()
+    _claim_lock = threading.RLock()
     for pool in _pools:
-        pool._lock = threading.Lock()
+        pool._lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -34,7 +34,7 @@ class PoolLane:
         self.index = index
         self.loop: EventLoop
         self.forked = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._handles: set[JoinHandle[Any]] = set()
         """What is not settled: a handle that its owner dropped is kept here."""
         self._retired = False
@@ -113,7 +113,7 @@ class PoolLane:
         """In a forked child, where the thread does not exist."""
         self.forked = self._retired = True
         # Whoever held a lock, as any thread may when another one forks, is not here to release it.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for handle in self._handles:
             handle.after_fork()
 
@@ -175,6 +175,14 @@ def retire(lanes: Iterable[PoolLane]) -> None:
     for lane in lanes:
         if not lane.forked:
             lane.retire()
+
+
+def forget(lanes: Iterable[PoolLane]) -> None:
+    """The same for a pool that is forgotten, on whichever thread that is noticed: the lanes' own
+    retire them, as this one may have any lock."""
+    for lane in lanes:
+        if not lane.forked:
+            lane.call(lane.retire)
 
 
 def join(lanes: Iterable[PoolLane], timeout: float | None) -> None:

@@ -8,6 +8,7 @@ import contextvars
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from support.pools import Gate, value
 
 import treadle
 from treadle import LoopPool
+from treadle import pool as module
 
 LANES = 4
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
@@ -107,3 +109,25 @@ def test_eight_threads_spawn_into_four_lanes(pool: LoopPool) -> None:
         thread.join()
     assert not errors
     assert "running=0" in repr(pool)
+
+
+def test_who_comes_in_between_may_spawn_and_cancel(pool: LoopPool) -> None:
+    """A finalizer or a signal handler, on a thread that has all the locks."""
+    handle = pool.spawn(asyncio.Event().wait())
+    outcomes: list[Any] = []
+
+    def come_in_between() -> None:
+        with ExitStack() as held:
+            for lock in (module._claim_lock, pool._lock, *(lane._lock for lane in pool._lanes)):
+                held.enter_context(lock)
+            held.enter_context(handle._lock)
+            outcomes.append(handle.cancel())
+            outcomes.append(pool.spawn(value(7)))
+
+    thread = threading.Thread(target=come_in_between, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert outcomes
+    assert outcomes[1].result(10) == 7
+    with pytest.raises(concurrent.futures.CancelledError):
+        handle.result(10)

@@ -134,6 +134,21 @@ def test_a_pool_that_is_forgotten_finishes_its_work_and_ends() -> None:
     assert threading.active_count() <= len(before)
 
 
+def test_a_pool_may_be_forgotten_where_another_thread_has_the_lock_of_its_lane() -> None:
+    """The collector comes at any moment; a thread that it interrupts goes on only after it."""
+    pool = LoopPool(1)
+    (lane,) = pool._lanes
+    forgets = [pool]
+    del pool
+    with lane._lock:
+        thread = threading.Thread(target=forgets.clear, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+    lane.thread.join(10)
+    assert not lane.thread.is_alive()
+
+
 def test_pools_leave_no_descriptor_behind() -> None:
     LoopPool(1).close()
     before = len(os.listdir("/proc/self/fd"))
