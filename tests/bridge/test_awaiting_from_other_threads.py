@@ -72,6 +72,27 @@ def test_what_another_thread_has_called_panics(probe: ModuleType, run: Run, capf
     run(main())
 
 
+def test_what_another_thread_drops_panics(
+    probe: ModuleType, run: Run, capfd: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is sent home and dropped there, which is no reason for the loop to end."""
+
+    async def main() -> None:
+        here = probe.current_loop()
+        bombs = [probe.bomb()]
+        # Without the GIL an object goes on the thread that made it, unless that gave it up before.
+        taken: list[Any] = []
+        await on_thread(lambda: taken.extend(bombs))
+        bombs.clear()
+        await on_thread(taken.clear)
+        follows = here.spawn(lambda: asyncio.sleep(0, "the next letter"))
+        assert await on_thread(follows.wait) == "the next letter"
+
+    run(main())
+    assert "on purpose" in capfd.readouterr().err
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("moment", ["before start", "suspended", "after"])
 def test_another_thread_drops(probe: ModuleType, run: Run, moment: str) -> None:
     async def main() -> None:

@@ -35,6 +35,15 @@ impl Drop for Alive {
     }
 }
 
+/// Panics as it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
 /// Tokio's threads, which are no lanes.
 fn threads() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -274,6 +283,16 @@ mod probe {
             let _alive = alive;
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             Ok(Python::attach(|py| py.None()))
+        })
+    }
+
+    /// Awaitable: never done; its future panics when it is dropped.
+    #[pyfunction]
+    fn bomb(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let bomb = Bomb;
+        into_awaitable(py, async move {
+            let _bomb = bomb;
+            std::future::pending().await
         })
     }
 
