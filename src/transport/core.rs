@@ -313,7 +313,7 @@ impl TransportCore {
         if state.lost.get() > 0 {
             return Ok(());
         }
-        Self::send_before_the_end(slf, state, exc);
+        Self::send_before_the_end(slf, state);
         state.outgoing.borrow_mut().clear();
         state.closing.set(true);
         Self::lose_soon(slf, state, exc)

@@ -174,16 +174,10 @@ impl TransportCore {
         }
     }
 
-    /// Sends what asyncio had sent before an `abort` or an error of the protocol.
-    pub(super) fn send_before_the_end(
-        slf: &Bound<'_, Self>,
-        state: &State,
-        error: Option<&Bound<'_, PyAny>>,
-    ) {
-        let by_system =
-            error.is_some_and(|error| error.is_instance_of::<pyo3::exceptions::PyOSError>());
-        if !by_system && !state.blocked.get() {
-            // It is the end either way.
+    /// Sends what asyncio had sent before an `abort` or an error, whoever raised it. A connection that
+    /// the system has given up refuses it, which is the end either way.
+    pub(super) fn send_before_the_end(slf: &Bound<'_, Self>, state: &State) {
+        if !state.blocked.get() {
             let _ = state.outgoing.borrow_mut().send(slf.py(), state.socket);
         }
     }
