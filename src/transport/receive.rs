@@ -152,6 +152,10 @@ fn receive_into(
     let Some(size) = settle(transport, guard, received, left)? else {
         return Ok(());
     };
+    // Lending, it may have put another into its place.
+    let Some(protocol) = &state.protocol(py) else {
+        return Ok(());
+    };
     if size == 0 {
         return end(transport, state, protocol);
     }

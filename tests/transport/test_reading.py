@@ -186,3 +186,23 @@ def test_the_protocol_may_be_changed_on_the_way() -> None:
         assert not first.lost.done()
 
     run(main)
+
+
+def test_the_protocol_may_be_changed_while_it_lends_a_buffer() -> None:
+    class Leaver(Lender):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            transport.set_protocol(second)
+            return second.buffer
+
+    async def main() -> None:
+        nonlocal transport, second
+        transport, _, theirs = await connected(Leaver)
+        second = Lender()
+        theirs.sendall(b"a message")
+        assert await second.has(9) == b"a message"
+        theirs.close()
+        assert await second.lost is None
+
+    transport: Any = None
+    second: Any = None
+    run(main)
