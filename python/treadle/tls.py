@@ -164,6 +164,32 @@ class TlsProtocol(_SSLProtocol):  # type: ignore[misc]
             self._call_eof_received()
             self._start_shutdown()
 
+    def _do_read__buffered(self) -> None:
+        read, received, closed = self._tls_read, 0, False
+        lent = self._app_protocol_get_buffer(self._incoming.pending)
+        # A part of a bytearray is a copy, a part of its view is not. All views are given back before
+        # the protocol is told: it may resize what it lent.
+        with memoryview(lent) as whole:
+            if not whole.nbytes:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            with whole.cast("B") as view:
+                wants = len(view)
+                try:
+                    while received < wants and not closed:
+                        with view[received:] as room:
+                            count = read(wants - received, room)
+                        received += count
+                        closed = not count  # close_notify
+                except sslproto.SSLAgainErrors:
+                    pass
+        if received == wants:
+            self._loop.call_soon(self._do_read)
+        if received:
+            self._app_protocol_buffer_updated(received)
+        if closed:
+            self._call_eof_received()
+            self._start_shutdown()
+
     def _write_appdata(self, list_of_data: Any) -> None:
         data = list_of_data[0] if type(list_of_data) is tuple and len(list_of_data) == 1 else None
         if isinstance(data, bytes | bytearray):

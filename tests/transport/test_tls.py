@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.transports import Lender
 
 import treadle
 import treadle.transports
@@ -196,6 +197,83 @@ def test_the_peers_end_arrives_and_water_marks_are_kept(certificate: Path) -> No
         server.close()
         await server.wait_closed()
 
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1000, 40_000, 1_000_000])
+@pytest.mark.parametrize("lend", [bytearray, lambda size: memoryview(bytearray(size)).cast("I")])
+def test_a_buffer_that_the_protocol_lends_takes_several_records(
+    certificate: Path, size: int, lend: Callable[[int], Any]
+) -> None:
+    server_side, client_side = contexts(certificate)
+
+    class Served(Lender):
+        def __init__(self) -> None:
+            super().__init__()
+            self.buffer = lend(size)
+            served.set_result(self)
+
+        def get_buffer(self, sizehint: int) -> Any:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            with memoryview(self.buffer) as view:
+                self.data += view.cast("B")[:nbytes]
+            if isinstance(self.buffer, bytearray):
+                self.buffer.append(0)  # nobody holds it any more
+            self.came.set()
+
+    async def main() -> None:
+        nonlocal served
+        served = asyncio.get_running_loop().create_future()
+        server = await asyncio.get_running_loop().create_server(
+            Served, "127.0.0.1", 0, ssl=server_side
+        )
+        _, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        )
+        data = os.urandom(300_000)
+        writer.write(data)
+        protocol = await served
+        assert await protocol.has(len(data)) == data
+        writer.close()
+        await writer.wait_closed()
+        assert await protocol.lost is None
+        server.close()
+        await server.wait_closed()
+
+    served: asyncio.Future[Any]
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
+def test_an_empty_buffer_is_an_error_and_not_the_end(certificate: Path) -> None:
+    server_side, client_side = contexts(certificate)
+
+    class Served(Lender):
+        def __init__(self) -> None:
+            super().__init__(0)
+            served.set_result(self)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+    async def main() -> None:
+        nonlocal served
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: None)
+        served = loop.create_future()
+        server = await loop.create_server(Served, "127.0.0.1", 0, ssl=server_side)
+        _, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        )
+        writer.write(b"x")
+        error = await (await served).lost
+        assert str(error) == "get_buffer() returned an empty buffer"
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+    served: asyncio.Future[Any]
     treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
 
 
