@@ -195,7 +195,7 @@ class TlsProtocol(_SSLProtocol):  # type: ignore[misc]
         if isinstance(data, bytes | bytearray):
             self._write(data)
         else:
-            super()._write_appdata(list_of_data)
+            super()._write_appdata(map(_plain, list_of_data))
 
     def _write(self, data: bytes | bytearray) -> None:
         if self._state is not _WRAPPED or self._write_backlog:
@@ -223,3 +223,10 @@ class TlsProtocol(_SSLProtocol):  # type: ignore[misc]
                 self._control_app_writing()
         except Exception as error:
             self._fatal_error(error, "Fatal error on SSL protocol")
+
+
+def _plain(data: Any) -> Any:
+    """`data`, or a copy of a view with gaps, which OpenSSL cannot take."""
+    if isinstance(data, memoryview) and not data.c_contiguous:
+        return data.tobytes()
+    return data

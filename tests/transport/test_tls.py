@@ -88,6 +88,36 @@ def test_every_byte_comes_back_in_order(certificate: Path, upgraded: bool) -> No
     treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_views_of_any_shape_are_sent_whole(certificate: Path, together: bool) -> None:
+    server_side, client_side = contexts(certificate)
+    data = os.urandom(240_000)
+    views = [
+        memoryview(data).cast("I"),
+        memoryview(data).cast("B", (400, 600)),
+        memoryview(data)[::2],
+        memoryview(data),
+    ]
+
+    async def main() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=server_side)
+        reader, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_side, server_hostname="localhost"
+        )
+        if together:
+            writer.writelines(views)
+        for view in views:
+            if not together:
+                writer.write(view)
+            assert await reader.readexactly(view.nbytes) == view.tobytes()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    treadle.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+
+
 def test_a_client_may_begin_tls_before_the_server_does(certificate: Path) -> None:
     """Its first bytes lie in the reader then: not text that came before, but the handshake."""
     server_side, client_side = contexts(certificate)
