@@ -58,8 +58,8 @@ fn write_dict(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -
     let fits = with_critical_section(&value, || {
         let (mut position, mut key, mut item) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: a live dict, which no other thread changes now. What `PyDict_Next` lends is
-        // alive until the dict changes: strings and numbers are written without a call that could
-        // let go of the critical section, a container is held on to first.
+        // alive until the dict changes: strings at hand and numbers are written without a call that
+        // could let go of the critical section, all else is held on to first.
         unsafe {
             while ffi::PyDict_Next(value.as_ptr(), &mut position, &mut key, &mut item) != 0 {
                 if ffi::PyUnicode_CheckExact(key) == 0 || out.len() > SIZE {
@@ -68,11 +68,16 @@ fn write_dict(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -
                 if out.len() > start {
                     out.push(b',');
                 }
-                if !write_string(Borrowed::from_ptr(py, key), out) {
-                    return false;
-                }
-                out.push(b':');
-                if !write_item(Borrowed::from_ptr(py, item), out, depth) {
+                let (key, item) = (Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, item));
+                let fits = match at_hand(key) {
+                    Some(key) => write_text(key, out) && write_member(item, out, depth),
+                    // Who waits for the key may find the item gone.
+                    None => {
+                        let item = item.to_owned();
+                        write_string(key, out) && write_member(item.as_borrowed(), out, depth)
+                    }
+                };
+                if !fits {
                     return false;
                 }
             }
@@ -111,6 +116,12 @@ fn write_list(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -
     });
     out.push(b']');
     fits
+}
+
+/// Writes what stands behind a key.
+fn write_member(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
+    out.push(b':');
+    write_item(item, out, depth)
 }
 
 /// Writes what a container lends. Another thread may take a nested container out of it as soon as
@@ -160,18 +171,56 @@ fn write_integer(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
 
 /// `value` is a str, by its exact type.
 fn write_string(value: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>) -> bool {
+    match at_hand(value) {
+        Some(text) => write_text(text, out),
+        None => {
+            // Its container may let go of it.
+            let owned = value.to_owned();
+            utf8(owned.as_borrowed()).is_some_and(|text| write_text(text, out))
+        }
+    }
+}
+
+/// The UTF-8 of a str, if it can be had without a call that could let go of a critical section:
+/// without the GIL CPython takes the lock of a str that is not ASCII to encode it, and who waits for
+/// a lock lets go of all others.
+#[cfg(Py_GIL_DISABLED)]
+fn at_hand<'a>(value: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+    let object = value.as_ptr();
+    // SAFETY: a str of the exact type has its characters behind its struct, and they never change. It
+    // is this struct, the shorter one, if all of them are ASCII: a byte for each.
+    unsafe {
+        let text = ffi::PyUnicode_DATA(object).cast::<u8>();
+        let is_ascii = text == object.cast::<ffi::PyASCIIObject>().add(1).cast();
+        let length = ffi::PyUnicode_GET_LENGTH(object).unsigned_abs();
+        is_ascii.then(|| std::slice::from_raw_parts(text, length))
+    }
+}
+
+/// The UTF-8 of a str: no other thread runs while it is encoded.
+#[cfg(not(Py_GIL_DISABLED))]
+fn at_hand<'a>(value: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+    utf8(value)
+}
+
+/// The UTF-8 of a str; `None` where it has none.
+fn utf8<'a>(value: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
     let mut length = 0;
     // SAFETY: a str; the result is null with an exception set, or its UTF-8, which lives as long
     // as the str.
-    let text = unsafe {
+    unsafe {
         let text = ffi::PyUnicode_AsUTF8AndSize(value.as_ptr(), &raw mut length);
         if text.is_null() {
             // A lone surrogate: msgspec raises in its own words.
             ffi::PyErr_Clear();
-            return false;
+            return None;
         }
-        std::slice::from_raw_parts(text.cast::<u8>(), length.unsigned_abs())
-    };
+        Some(std::slice::from_raw_parts(text.cast::<u8>(), length.unsigned_abs()))
+    }
+}
+
+/// `text` is UTF-8.
+fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
     if text.len() > SIZE {
         return false;
     }
@@ -259,3 +308,52 @@ static ESCAPES: [u8; 256] = {
     table[b'\\' as usize] = b'\\';
     table
 };
+
+#[cfg(all(test, Py_GIL_DISABLED))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use pyo3::types::{PyDict, PyList, PyString};
+
+    use super::*;
+
+    #[test]
+    fn what_a_dict_lends_is_there_when_a_key_has_been_waited_for() {
+        Python::initialize();
+        let (lend, lent) = mpsc::channel::<Py<PyDict>>();
+        // The list is of the thread that takes it out: without another reference it ends at once.
+        let emptied = thread::spawn(move || {
+            Python::attach(|py| {
+                let (dict, key) = (PyDict::new(py), PyString::new(py, "schl\u{fc}ssel"));
+                dict.set_item(&key, PyList::new(py, [1, 2, 3]).unwrap()).unwrap();
+                with_critical_section(&key, || {
+                    lend.send(dict.clone().unbind()).unwrap();
+                    // Who writes the dict waits for the key's lock by then, and has let go of the dict's.
+                    thread::sleep(Duration::from_millis(200));
+                    dict.clear();
+                });
+            });
+        });
+        let dict = lent.recv().unwrap();
+        let mut out = Vec::new();
+        assert!(Python::attach(|py| write_plain(dict.bind(py), &mut out)));
+        emptied.join().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out), "{\"schl\u{fc}ssel\":[1,2,3]}");
+    }
+
+    #[test]
+    fn an_ascii_text_takes_no_lock() {
+        Python::initialize();
+        Python::attach(|py| {
+            let text = |text| PyString::new(py, text).into_any();
+            for ascii in ["", "x", "ascii only"] {
+                assert_eq!(at_hand(text(ascii).as_borrowed()), Some(ascii.as_bytes()));
+            }
+            for other in ["\u{e9}", "\u{20ac}", "\u{1f600}"] {
+                assert_eq!(at_hand(text(other).as_borrowed()), None);
+            }
+        });
+    }
+}
