@@ -21,14 +21,55 @@ pub fn immortalize(object: &Bound<'_, PyAny>) {
         /// The mark; CPython's `_Py_IMMORTAL_REFCNT_LOCAL`, a part of its binary interface, because
         /// extensions are compiled with it.
         const MARK: u32 = u32::MAX;
+        /// References that nobody gives back; the two lowest bits of their word are flags
+        /// (`_Py_REF_SHARED_SHIFT`).
+        const KEPT: isize = (1 << 20) << 2;
 
         let object: *mut ffi::PyObject = object.as_ptr();
-        // SAFETY: a live object, as the caller has a reference. The word is only ever accessed
-        // atomically. The thread that owns the object may be about to write the count that it read
-        // before: then the object stays mortal, and its count is right. Once the mark is seen nobody
-        // changes any count, so the object is never freed, which is safe for every object.
-        unsafe { (*object).ob_ref_local.store(MARK, Ordering::Relaxed) };
+        // SAFETY: a live object, as the caller has a reference. Both words are only ever accessed
+        // atomically. Once the mark is seen nobody changes any count, so the object is never freed,
+        // which is safe for every object. The thread that owns the object may be about to write the
+        // count that it read before: then the mark is lost and the object mortal, and who took a
+        // reference that was not counted may give it back when it is. The kept ones make up for
+        // those, however many threads there are.
+        unsafe {
+            let (local, shared) = (&(*object).ob_ref_local, &(*object).ob_ref_shared);
+            if local.load(Ordering::Relaxed) != MARK {
+                shared.fetch_add(KEPT, Ordering::Relaxed);
+                local.store(MARK, Ordering::Release);
+            }
+        }
     }
     #[cfg(not(Py_GIL_DISABLED))]
     let _ = object;
+}
+
+#[cfg(all(test, Py_GIL_DISABLED))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use pyo3::ffi;
+    use pyo3::types::PyList;
+
+    use super::*;
+
+    #[test]
+    fn an_object_whose_mark_gets_lost_loses_no_reference() {
+        Python::initialize();
+        Python::attach(|py| {
+            let object = PyList::empty(py).into_any();
+            // SAFETY: a live object, which nobody else has.
+            let local = unsafe { &(*object.as_ptr()).ob_ref_local };
+            let counted = local.load(Ordering::Relaxed);
+            immortalize(&object);
+            let taken = object.clone(); // not counted
+            local.store(counted, Ordering::Relaxed); // as the owner does that read it before
+            // SAFETY: as above.
+            let references = || unsafe { ffi::Py_REFCNT(object.as_ptr()) };
+            let before = references();
+            assert!(before > 1, "{before} for two");
+            drop(taken);
+            assert_eq!(references(), before - 1);
+        });
+    }
 }
