@@ -10,18 +10,20 @@ use super::error::owned_or_raised;
 /// Calls `callable` with `args`; the last `kwnames.len()` of them are keyword arguments.
 ///
 /// # Errors
-/// What the callable raises.
+/// What the callable raises; `TypeError` when there are more names than arguments.
 pub fn vectorcall<'py>(
     callable: &Bound<'py, PyAny>,
     args: &[Py<PyAny>],
     kwnames: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let keywords = kwnames.map_or(0, PyTupleMethods::len);
-    let positional = args.len().saturating_sub(keywords);
+    let Some(positional) = args.len().checked_sub(keywords) else {
+        return Err(PyTypeError::new_err("more keywords than arguments"));
+    };
     let names = kwnames.map_or(std::ptr::null_mut(), |names| names.as_ptr());
     // SAFETY: `Py<PyAny>` is a transparent pointer to a live object, so the slice is an array of
     // `args.len()` valid object pointers that outlives the call; the names tuple counts the
-    // trailing ones; the token inside `callable` proves that the thread is attached; the result
+    // trailing ones, of which there are as many; the token inside `callable` proves that the thread is attached; the result
     // is a new reference or null with an exception set.
     unsafe {
         let result = ffi::PyObject_Vectorcall(
@@ -156,5 +158,26 @@ pub fn call_method_with<'py>(
         let result =
             ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 2, keyword.as_ptr());
         owned_or_raised(receiver.py(), result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyo3::types::PyDict;
+
+    use super::*;
+
+    #[test]
+    fn a_call_reads_no_more_arguments_than_it_has() {
+        Python::initialize();
+        Python::attach(|py| {
+            let (class, arguments) = (py.get_type::<PyDict>(), [py.None()]);
+            let call = |names: &[&str]| {
+                let names = PyTuple::new(py, names).unwrap();
+                vectorcall(class.as_any(), &arguments, Some(&names))
+            };
+            assert!(call(&["a"]).is_ok());
+            assert!(call(&["a", "b"]).unwrap_err().is_instance_of::<PyTypeError>(py));
+        });
     }
 }
