@@ -18,7 +18,7 @@ use pyo3::{Borrowed, PyClass};
 
 /// A method of `Self::Class`.
 pub trait FastMethod {
-    /// The class; it must be what the method is added to, or one of its bases.
+    /// The class; the method is added to it, or to one that derives from it.
     type Class: PyClass;
     /// The method's name.
     const NAME: &'static CStr;
@@ -203,9 +203,9 @@ fn is_context(name: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Gives `class` the method.
 ///
 /// # Errors
-/// What setting an attribute of a class raises.
+/// What setting an attribute of a class raises; `TypeError` where the method is of another class.
 pub fn add_method<M: FastMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    add(
+    add::<M::Class>(
         class,
         ffi::PyMethodDef {
             ml_name: M::NAME.as_ptr(),
@@ -235,9 +235,9 @@ pub trait BareMethod {
 /// Gives `class` the method.
 ///
 /// # Errors
-/// What setting an attribute of a class raises.
+/// As [`add_method`].
 pub fn add_bare_method<M: BareMethod>(class: &Bound<'_, PyType>) -> PyResult<()> {
-    add(
+    add::<M::Class>(
         class,
         ffi::PyMethodDef {
             ml_name: M::NAME.as_ptr(),
@@ -248,8 +248,12 @@ pub fn add_bare_method<M: BareMethod>(class: &Bound<'_, PyType>) -> PyResult<()>
     )
 }
 
-fn add(class: &Bound<'_, PyType>, definition: ffi::PyMethodDef) -> PyResult<()> {
+/// `C` is the class that the definition's function takes `self` for.
+fn add<C: PyClass>(class: &Bound<'_, PyType>, definition: ffi::PyMethodDef) -> PyResult<()> {
     let py = class.py();
+    if !class.is_subclass_of::<C>()? {
+        return Err(PyTypeError::new_err("a method of another class"));
+    }
     // The descriptor refers to it for as long as the class is there, which is as long as the process.
     let definition = Box::leak(Box::new(definition));
     // SAFETY: both point to what lives on: the class is held by the caller, and later by itself
@@ -270,8 +274,8 @@ unsafe extern "C" fn called<M: FastMethod>(
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     guarded(|py| {
-        // SAFETY: the method descriptor has checked `slf`; it and the arguments are held by the
-        // caller until this function returns. `arguments` has `count` positional ones and a
+        // SAFETY: the method descriptor has checked `slf`, and `add` the class that it checks for; it
+        // and the arguments are held by the caller until this function returns. `arguments` has `count` positional ones and a
         // keyword one for each of `names`, a tuple of strings or null; an array without any may
         // be null. A `Borrowed` is a pointer and nothing else.
         let (slf, arguments) = unsafe {
@@ -297,8 +301,7 @@ unsafe extern "C" fn called_bare<M: BareMethod>(
     _nothing: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
     guarded(|py| {
-        // SAFETY: the method descriptor has checked `slf`, which the caller holds until this
-        // function returns.
+        // SAFETY: as for `called`.
         let slf = unsafe { Borrowed::from_ptr(py, slf).cast_unchecked::<M::Class>() };
         M::call(&slf)
     })
@@ -330,4 +333,38 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use pyo3::types::PyInt;
+
+    use super::*;
+
+    #[pyclass(frozen)]
+    struct Own;
+
+    struct Method;
+
+    impl BareMethod for Method {
+        type Class = Own;
+        const NAME: &'static CStr = c"method";
+        const DOC: &'static CStr = c"";
+
+        fn call<'py>(slf: &Bound<'py, Own>) -> PyResult<Bound<'py, PyAny>> {
+            Ok(slf.clone().into_any())
+        }
+    }
+
+    #[test]
+    fn a_class_gets_no_method_of_another() {
+        Python::initialize();
+        Python::attach(|py| {
+            add_bare_method::<Method>(&py.get_type::<Own>()).unwrap();
+            let own = Bound::new(py, Own).unwrap().into_any();
+            assert!(own.call_method0("method").unwrap().is(&own));
+            let refused = add_bare_method::<Method>(&py.get_type::<PyInt>()).unwrap_err();
+            assert_eq!(refused.value(py).to_string(), "a method of another class");
+        });
+    }
 }
