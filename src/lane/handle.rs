@@ -156,7 +156,7 @@ impl Handle {
     /// Fills an object that was emptied with what is in this one; false, without any effect, if
     /// somebody else has it as well.
     #[inline]
-    pub(super) fn move_into(&mut self, py: Python<'_>, spare: &Py<Self>) -> bool {
+    pub(super) fn move_into(&mut self, py: Python<'_>, spare: &mut Py<Self>) -> bool {
         let inner = std::mem::replace(self.inner.get_mut(), Inner::EMPTY);
         match replace_alone(py, spare, |spare| &spare.inner, inner) {
             Ok(_empty) => true,
@@ -214,12 +214,12 @@ impl Handle {
     /// What ends the loop.
     pub(super) fn run_queued(
         py: Python<'_>,
-        handle: Py<Self>,
+        mut handle: Py<Self>,
         ready: &Ready,
         steps: &Steps,
     ) -> PyResult<()> {
         let Ok(Inner { call, place }) =
-            replace_alone(py, &handle, |each| &each.inner, Inner::EMPTY)
+            replace_alone(py, &mut handle, |each| &each.inner, Inner::EMPTY)
         else {
             return Self::_run(handle.bind(py));
         };

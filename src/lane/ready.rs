@@ -150,8 +150,8 @@ impl Ready {
         // A spare that somebody found who looks through all objects is dropped with nothing borrowed.
         let (mut handle, mut found) = (handle, None);
         let used_again = self.at_home(|here| {
-            let spare = here.spares.pop()?;
-            if !handle.move_into(py, &spare) {
+            let mut spare = here.spares.pop()?;
+            if !handle.move_into(py, &mut spare) {
                 found = Some(spare);
                 return None;
             }

@@ -49,7 +49,7 @@ impl<T> Guarded<T> {
 
     fn guard<'a>(&'a self, locked: MutexGuard<'a, ()>) -> Guard<'a, T> {
         // SAFETY: the lock is held as long as the reference is there. Who exchanges the value
-        // without it holds the only reference to the object, so there is no `self` elsewhere.
+        // without it has the only reference to the object, and lent that to nobody: there is no `self`.
         Guard { value: unsafe { &mut *self.value.get() }, _locked: locked }
     }
 
@@ -74,24 +74,53 @@ impl<T> DerefMut for Guard<'_, T> {
 }
 
 /// Puts `value` into the part of `object` that `part` names and gives what was there, if `object` is
-/// the only reference to its object; else gives `value` back.
+/// the only reference to its object, and the part lies in that; else gives `value` back.
 ///
 /// # Errors
 /// `value`.
 pub fn replace_alone<C: PyClass<Frozen = True> + Sync, T>(
     py: Python<'_>,
-    object: &Py<C>,
+    object: &mut Py<C>,
     part: impl for<'a> FnOnce(&'a C) -> &'a Guarded<T>,
     value: T,
 ) -> Result<T, T> {
-    if !is_alone(py, object) {
+    let whole = object.get();
+    let place = part(whole).value.get();
+    let start = std::ptr::from_ref(whole).addr();
+    let is_inside = (start..start + size_of::<C>()).contains(&place.addr());
+    if !is_inside || !is_alone(py, object) {
         return Err(value);
     }
-    let place = part(object.get()).value.get();
-    // SAFETY: `place` is inside the object: it lives as long as that, and no `Guarded` is a constant.
-    // Nobody else has a reference to the object, strong or weak, so nobody can take the lock or be
-    // here. The garbage collector looks at objects only while all threads stand still,
+    // SAFETY: `place` is inside the object and lives as long as that. Nobody else has a reference to
+    // the object, strong or weak, and this one is not lent to anybody else, so nobody has the lock,
+    // can take it or be here. The garbage collector looks at objects only while all threads stand still,
     // and this one does not between the check and the end of the exchange: it stays attached and
     // runs no Python.
     Ok(unsafe { std::ptr::replace(place, value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[pyclass(frozen)]
+    struct Holder {
+        own: Guarded<u8>,
+    }
+
+    #[test]
+    fn only_what_is_the_objects_own_and_nobody_elses_is_exchanged() {
+        Python::initialize();
+        Python::attach(|py| {
+            let mut holder = Py::new(py, Holder { own: Guarded::new(1) }).unwrap();
+            assert_eq!(replace_alone(py, &mut holder, |holder| &holder.own, 2), Ok(1));
+            let other = holder.clone_ref(py);
+            assert_eq!(replace_alone(py, &mut holder, |holder| &holder.own, 3), Err(3));
+            drop(other);
+            let elsewhere: &'static Guarded<u8> = Box::leak(Box::new(Guarded::new(7)));
+            let locked = elsewhere.lock();
+            assert_eq!(replace_alone(py, &mut holder, |_| elsewhere, 3), Err(3));
+            assert_eq!((*locked, *holder.get().own.lock()), (7, 2));
+        });
+    }
 }
