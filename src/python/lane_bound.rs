@@ -19,17 +19,29 @@ pub fn this_thread() -> usize {
 }
 
 /// A value that only the creating thread can reach.
-pub struct LaneBound<T> {
+///
+/// It borrows nothing: what proves that its thread is attached, as a `Bound` does, would be at hand
+/// where that is detached.
+///
+/// ```compile_fail
+/// use pyo3::prelude::*;
+///
+/// fn bind<'py>(object: Bound<'py, PyAny>) {
+///     _treadle::python::lane_bound::LaneBound::new(object);
+/// }
+/// ```
+pub struct LaneBound<T: 'static> {
     owner: usize,
     value: ManuallyDrop<T>,
 }
 
-// SAFETY: `get` gives out the value only on the owning thread, and `drop` drops it only there.
-unsafe impl<T> Send for LaneBound<T> {}
+// SAFETY: `get` gives out the value only on the owning thread, and `drop` drops it only there. It has
+// no lifetime, so it proves nothing that ends before it, such as that the thread is attached.
+unsafe impl<T: 'static> Send for LaneBound<T> {}
 // SAFETY: as above: a shared reference on another thread reaches nothing of `T`.
-unsafe impl<T> Sync for LaneBound<T> {}
+unsafe impl<T: 'static> Sync for LaneBound<T> {}
 
-impl<T> LaneBound<T> {
+impl<T: 'static> LaneBound<T> {
     /// Binds `value` to the calling thread.
     pub fn new(value: T) -> Self {
         Self { owner: this_thread(), value: ManuallyDrop::new(value) }
@@ -44,7 +56,7 @@ impl<T> LaneBound<T> {
     }
 }
 
-impl<T> Drop for LaneBound<T> {
+impl<T: 'static> Drop for LaneBound<T> {
     fn drop(&mut self) {
         if self.owner == this_thread() {
             // SAFETY: dropped once, here, by the owning thread.
