@@ -9,9 +9,11 @@
 //! The saved thread state lives in a thread-local: only the thread that saved it restores it.
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr;
 
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 thread_local! {
     static SAVED: Cell<*mut ffi::PyThreadState> = const { Cell::new(ptr::null_mut()) };
@@ -23,17 +25,17 @@ thread_local! {
 /// Hold it while the runtime is driven with the thread attached. A runtime that is polled on a
 /// thread without the mark (a unit test in pure Rust) parks without touching the interpreter.
 #[must_use]
-pub struct ParkDetached(());
+pub struct ParkDetached<'py>(PhantomData<Python<'py>>);
 
-impl ParkDetached {
-    /// `_py` proves that the thread is attached now.
-    pub fn enter(_py: pyo3::Python<'_>) -> Self {
+impl<'py> ParkDetached<'py> {
+    /// `_py` proves that the thread is attached; the guard stays on it.
+    pub fn enter(_py: Python<'py>) -> Self {
         LANE.set(true);
-        Self(())
+        Self(PhantomData)
     }
 }
 
-impl Drop for ParkDetached {
+impl Drop for ParkDetached<'_> {
     fn drop(&mut self) {
         LANE.set(false);
     }
@@ -42,9 +44,9 @@ impl Drop for ParkDetached {
 /// Hook for `on_thread_park`: lets other threads use the interpreter.
 pub fn on_park() {
     if LANE.get() && SAVED.get().is_null() {
-        // SAFETY: `LANE` is set only by `ParkDetached::enter`, which holds proof of attachment,
-        // and parks strictly nest inside it on the same thread, so this thread owns the current
-        // thread state. It is given back in `on_unpark`, before any other Python use.
+        // SAFETY: `LANE` is set while there is a `ParkDetached`, which holds proof of attachment and
+        // stays on its thread; parks strictly nest inside it, so this thread owns the current thread
+        // state. It is given back in `on_unpark`, before any other Python use.
         SAVED.set(unsafe { ffi::PyEval_SaveThread() });
     }
 }
