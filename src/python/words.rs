@@ -29,31 +29,40 @@ const MANAGED_FLAGS: c_ulong = 1 << 3 | 1 << 4;
 /// dict. What stands there begins with four bytes: room, attributes set, and two flags.
 const INLINE_VALUES_FLAG: c_ulong = 1 << 2;
 
-/// Words of an object and what stands in them: runs of neighbours, each with the place of its first.
-pub(super) struct Pattern(Box<[(isize, Box<[usize]>)]>);
+/// Words of an object and what stands in them.
+pub(super) struct Pattern {
+    /// Those in front of it, which have locks of their own.
+    managed: Box<[(isize, usize)]>,
+    /// The others: runs of neighbours, each with the place of its first.
+    runs: Box<[(isize, Box<[usize]>)]>,
+}
 
 impl Pattern {
     /// For words in ascending order; those between them do not matter.
     pub(super) fn new(words: &[(isize, usize)]) -> Self {
-        let runs = words.chunk_by(|(before, _), (after, _)| before + 1 == *after);
+        let (managed, own) = words.split_at(words.partition_point(|(place, _)| *place < 0));
+        let runs = own.chunk_by(|(before, _), (after, _)| before + 1 == *after);
         let run = |run: &[(isize, usize)]| {
             Some((run.first()?.0, run.iter().map(|(_, word)| *word).collect()))
         };
-        Self(runs.filter_map(run).collect())
+        Self { managed: managed.into(), runs: runs.filter_map(run).collect() }
     }
 
     /// Whether `object`, which is locked or which nobody else can reach, has it.
     pub(super) fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
-        self.0.iter().all(|(first, expected)| {
-            // SAFETY: `look` found these words at an object of the same class, so all of them are
-            // the object's. Nobody else can reach it, or who writes to it has to lock it first, so
-            // nobody writes meanwhile.
-            let found = unsafe {
-                let first = object.as_ptr().cast::<usize>().offset(*first);
-                std::slice::from_raw_parts(first, expected.len())
-            };
-            found == &**expected
-        })
+        let is_as_expected = |(place, word): &(isize, usize)| load(object, *place) == *word;
+        self.managed.iter().all(is_as_expected)
+            && self.runs.iter().all(|(first, expected)| {
+                // SAFETY: `look` found these words at an object of the same class, so all of them are
+                // the object's. Nobody else can reach it, or who writes to it has to lock it first, so
+                // nobody writes meanwhile. (Who lets go of a weak reference needs neither: that changes
+                // a managed word.)
+                let found = unsafe {
+                    let first = object.as_ptr().cast::<usize>().offset(*first);
+                    std::slice::from_raw_parts(first, expected.len())
+                };
+                found == &**expected
+            })
     }
 }
 
@@ -124,7 +133,7 @@ pub(super) fn store(object: &Bound<'_, PyAny>, place: isize, value: usize) {
 /// Puts `value` where a reference belongs and none is.
 pub(super) fn fill(object: &Bound<'_, PyAny>, place: isize, value: Bound<'_, PyAny>) {
     // SAFETY: the layout found that this word of the class is null or an owned reference, and the
-    // caller that it is null now; the object is locked.
+    // caller that it is null now; the object is locked, or nobody else can reach it.
     unsafe {
         word(object, place).cast::<*mut ffi::PyObject>().write(value.into_ptr());
     }
