@@ -3,8 +3,8 @@
 //! What a protocol lends to be filled is filled by the system itself, and what Python code wrote is
 //! sent from where it lies.
 
+use std::ffi::{c_int, c_void};
 use std::io::{self, IoSlice, IoSliceMut, Read};
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
@@ -23,6 +23,12 @@ use tokio::io::unix::AsyncFd;
 
 use super::error::{owned_or_raised, take};
 use super::room::Room;
+
+// The system's own: a slice would promise that nobody else writes to what a Python object lends.
+unsafe extern "C" {
+    fn recv(socket: c_int, buffer: *mut c_void, length: usize, flags: c_int) -> isize;
+    fn send(socket: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize;
+}
 
 /// A socket's descriptor, kept open by the Python socket it was borrowed from.
 #[derive(Clone, Copy, Debug)]
@@ -118,15 +124,17 @@ impl SocketFd {
     /// Receives into `buffer`, at most as much as it has room for.
     ///
     /// # Errors
-    /// What the system says; `WouldBlock` when nothing has arrived.
+    /// What the system says; `WouldBlock` when nothing has arrived. `InvalidInput` for memory that
+    /// was not asked for to be written.
     pub fn recv_into(&self, buffer: &Buffer<'_>) -> io::Result<usize> {
-        // SAFETY: the exporter keeps the memory in place for as long as the view exists. It may
-        // be shared with other Python code, as in `socket.recv_into`: it is only handed to the
-        // system here, never read as a Rust value.
-        let space = unsafe {
-            slice::from_raw_parts_mut(buffer.start().cast::<MaybeUninit<u8>>(), buffer.len())
-        };
-        SockRef::from(self).recv(space)
+        if buffer.view.readonly != 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the memory is read-only"));
+        }
+        // SAFETY: the exporter keeps the memory in place for as long as the view exists, and lets it
+        // be written. Other Python code may read and write it meanwhile, as in `socket.recv_into`: it
+        // is only handed to the system here.
+        let received = unsafe { recv(self.0, buffer.start().cast(), buffer.len(), 0) };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
     }
 
     /// Sends the beginning of `bytes`, as much as the system takes.
@@ -142,9 +150,9 @@ impl SocketFd {
     /// # Errors
     /// As [`SocketFd::send`].
     pub fn send_buffer(&self, buffer: &Buffer<'_>) -> io::Result<usize> {
-        // SAFETY: as in `recv_into`.
-        let bytes = unsafe { slice::from_raw_parts(buffer.start(), buffer.len()) };
-        self.send(bytes)
+        // SAFETY: as in `recv_into`, but for the writing.
+        let sent = unsafe { send(self.0, buffer.start().cast(), buffer.len(), 0) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 
     /// Sends the beginning of `parts`, one after the other, in one system call.
@@ -235,5 +243,40 @@ impl Drop for Buffer<'_> {
     fn drop(&mut self) {
         // SAFETY: filled by `of` and released once, here, attached as `_py` proves.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.view) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use pyo3::types::PyByteArray;
+
+    use super::*;
+
+    #[test]
+    fn what_is_received_is_written_only_where_it_may_be() {
+        Python::initialize();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let socket = SocketFd::borrow(here.as_raw_fd()).unwrap();
+        there.write_all(b"abc").unwrap();
+        Python::attach(|py| {
+            let bytes = PyBytes::new(py, b"12345");
+            let read_only = Buffer::of(&bytes, false).unwrap();
+            let refused = socket.recv_into(&read_only).unwrap_err();
+            assert_eq!(
+                (refused.kind(), bytes.as_bytes()),
+                (io::ErrorKind::InvalidInput, &b"12345"[..])
+            );
+            let lent = PyByteArray::new(py, b"12345");
+            let writable = Buffer::of(&lent, true).unwrap();
+            assert_eq!(socket.recv_into(&writable).unwrap(), 3);
+            assert_eq!(lent.to_vec(), b"abc45");
+            let empty = socket.recv_into(&writable).unwrap_err();
+            assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+            assert_eq!(socket.send_buffer(&writable).unwrap(), 5);
+        });
     }
 }
