@@ -122,6 +122,21 @@ def test_a_stop_does_not_wait_for_silent_clients(start: Start) -> None:
     assert not running._thread.is_alive()
 
 
+def test_a_stop_does_not_wait_for_processes_that_were_forked() -> None:
+    with bind_tcp("127.0.0.1", 0, 8) as binding:
+        running = Service()
+        running.add(binding.sockets[0], stats, metrics=False)
+        running.start()
+        inherited = os.dup(running._stop)  # as a child has it
+        stopping = threading.Thread(target=running.stop)
+        stopping.start()
+        stopping.join(10)
+        ended = not stopping.is_alive()
+        os.close(inherited)
+        stopping.join()
+    assert ended
+
+
 def test_a_client_that_leaves_early_is_no_failure(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

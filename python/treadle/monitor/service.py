@@ -60,8 +60,10 @@ class Service:
 
     def stop(self) -> None:
         """Accepts no more, and returns; answers that were begun may go on until the process ends."""
-        os.close(self._stop)
+        # Its closing alone would not be seen while a process that was forked meanwhile has it open.
+        os.write(self._stop, b"\0")
         self._thread.join()
+        os.close(self._stop)
         os.close(self._stopped)
 
     def _run(self) -> None:
