@@ -34,6 +34,7 @@ __all__ = [
     "RouteStats",
     "Stats",
     "add",
+    "began",
     "merge",
     "read",
 ]
@@ -252,7 +253,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     """Unix time of the reading."""
     uptime: float
-    """Seconds since the process started."""
+    """Seconds since the process started; the parent, where there are worker processes."""
     cpu: float
     """CPU seconds of the process, user and system."""
     rss: int
@@ -281,7 +282,7 @@ def read(app: App | None = None) -> Stats:
         gil=interpreter.gil_enabled(),
         gil_culprit=interpreter.gil_culprit() or "",
         time=time.time(),
-        uptime=_uptime(),
+        uptime=time.clock_gettime(time.CLOCK_BOOTTIME) - began(),
         cpu=user + system,
         rss=_rss(),
         lanes=tuple(msgspec.convert(lane.read(), LaneStats) for lane in lanes),
@@ -425,12 +426,12 @@ def _offload(servers: list[Server]) -> OffloadStats:
     )
 
 
-def _uptime() -> float:
+def began() -> float:
+    """When this process did, in seconds of CLOCK_BOOTTIME, which nobody sets."""
     with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
         # After the name, which is in brackets and may have anything in it, from the third field.
         started = int(file.read().rpartition(")")[2].split()[19])
-    ticks = os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / ticks
+    return started / os.sysconf("SC_CLK_TCK")
 
 
 def _rss() -> int:

@@ -104,6 +104,13 @@ def test_what_a_replaced_worker_counted_is_kept(start: Start) -> None:
     assert [each.turns for each in told.lanes] == [10, 10, 30, 30]
 
 
+def test_the_whole_is_as_old_as_its_parent_however_young_its_workers_are(start: Start) -> None:
+    first = start(0, 1)
+    before = first.collector.read().uptime
+    first.says = stats(3, uptime=0.0)
+    assert first.collector.read().uptime > before > 0
+
+
 def test_a_worker_that_hangs_costs_its_patience_once(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

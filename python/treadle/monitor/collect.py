@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from treadle import telemetry
 from treadle.monitor import wire
 from treadle.telemetry import LaneStats, OffloadStats, RouteStats, Stats, merge
 
@@ -40,6 +41,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     parent: int
     """The process that started them, under whose number they are known."""
     size: int
+    began: float = msgspec.field(default_factory=telemetry.began)
+    """When the parent did, as `telemetry.began` has it."""
 
     def path(self, worker: int) -> str:
         """Where worker `worker` answers for itself."""
@@ -78,9 +81,13 @@ class Collector:
         if self._group is None:
             return self.own()
         with _ledger(self._group.folder) as ledger:
+            now, clock = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
             answers = {self._worker: self.own(), **_ask_others(self._group, self._worker)}
             total = ledger.add_up(answers)
-        return msgspec.structs.replace(total, pid=self._group.parent)
+        # The parent's: workers come and go, and what is counted is of all of them.
+        return msgspec.structs.replace(
+            total, pid=self._group.parent, time=now, uptime=clock - self._group.began
+        )
 
 
 # -- the other workers -----------------------------------------------------------------------------
