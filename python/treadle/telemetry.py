@@ -37,6 +37,7 @@ __all__ = [
     "began",
     "merge",
     "read",
+    "seconds_between",
 ]
 
 STAGES = ("wait", "prepare", "run", "suspended", "serialize", "write")
@@ -290,6 +291,16 @@ def read(app: App | None = None) -> Stats:
         offload=_offload(servers),
         refused=_refused(servers),
     )
+
+
+def seconds_between(earlier: Stats, later: Stats) -> float:
+    """How long after `earlier` the reading `later` of the same server was made, more than nothing.
+
+    By `uptime`: the clock of `time` may be set meanwhile. For a process that took the other's place it
+    is how long that has been there.
+    """
+    is_other = later.pid != earlier.pid or later.uptime < earlier.uptime
+    return max(later.uptime - (0.0 if is_other else earlier.uptime), 1e-9)
 
 
 def merge(*parts: Stats) -> Stats:

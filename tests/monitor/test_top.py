@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from support.cli import DEADLINE, RunCli
+from support.figures import route, stats
 from support.gate import SOURCE
 from support.types import Connect, Serve
 from textual.pilot import Pilot
@@ -28,6 +29,7 @@ from textual.widgets import DataTable
 from treadle import App
 from treadle.monitor.client import connect
 from treadle.monitor.screen import Screen
+from treadle.telemetry import Stats
 
 SIZE = (80, 24)
 
@@ -132,6 +134,20 @@ async def test_the_screen_shows_what_happened_since_the_last_reading(
         assert item[2:] == ["-"] * 5
         assert screen.window is not None
         assert screen.window.lanes[0].parked > 0.5
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_it() -> None:
+    class Turning:
+        label = "x"
+        read_so_far = 0
+
+        def read(self) -> Stats:
+            self.read_so_far += 1
+            now = self.read_so_far
+            return stats(time=1e9 - now, uptime=60.0 + now, routes=(route(requests=3 * now),))
+
+    async with Screen(Turning(), interval=0.01).run_test(size=SIZE) as pilot:
+        await until(pilot, lambda shown: any(each.startswith(" 3.00 req/s") for each in shown))
 
 
 async def test_routes_are_sorted_by_the_column_that_is_chosen(screen: Screen) -> None:

@@ -10,11 +10,11 @@ from treadle.monitor import text
 from treadle.monitor.window import Window
 from treadle.telemetry import Distribution, Stats
 
-EARLIER = stats(time=100.0, cpu=1.0)
+EARLIER = stats(uptime=100.0, cpu=1.0)
 
 
 def later(**changes: object) -> Stats:
-    return msgspec.structs.replace(EARLIER, time=102.0, **changes)
+    return msgspec.structs.replace(EARLIER, **{"uptime": 102.0, **changes})
 
 
 def test_rates_are_per_second() -> None:
@@ -52,6 +52,19 @@ def test_a_lane_of_a_new_process_counts_from_nothing() -> None:
     now = later(lanes=(lane(turns=1, requests=4),))
     (shown,) = Window.between(before, now).lanes
     assert shown.requests == 2.0
+
+
+def test_another_server_counts_from_nothing_since_its_start() -> None:
+    before = msgspec.structs.replace(EARLIER, lanes=(lane(requests=3),), cpu=9.0)
+    now = later(pid=2, uptime=4.0, cpu=2.0, lanes=(lane(turns=99, requests=8),))
+    window = Window.between(before, now)
+    assert (window.seconds, window.cpu, window.lanes[0].requests) == (4.0, 0.5, 2.0)
+
+
+@pytest.mark.parametrize("time", [0.0, 1e10])
+def test_a_clock_that_is_set_changes_no_rate(time: float) -> None:
+    window = Window.between(EARLIER, later(time=time, cpu=4.0))
+    assert (window.seconds, window.cpu) == (2.0, 1.5)
 
 
 def test_a_route_that_is_new_counts_from_nothing() -> None:

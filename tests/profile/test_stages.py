@@ -118,8 +118,9 @@ def test_a_moment_is_of_its_interval_alone() -> None:
         return (LaneStats(index=0, thread=1, requests=requests, callback_lag=lag),)
 
     lag = spread((0.5, 3))
-    before = reading(lanes=lanes(100, lag), time=1000.0, cpu=1.0)
-    after = reading(lanes=lanes(150, lag + spread((0.001, 10))), time=1000.5, cpu=1.25)
-    moment = stages.moment(before, after, began=998.0)
+    before = reading(lanes=lanes(100, lag), time=1000.0, uptime=10.0, cpu=1.0)
+    # The clock was set back meanwhile.
+    after = reading(lanes=lanes(150, lag + spread((0.001, 10))), time=900.0, uptime=10.5, cpu=1.25)
+    moment = stages.moment(before, after, since=2.0)
     assert (moment.at, moment.rate, moment.cpu) == (2.5, 100.0, 0.5)
     assert moment.lag_max == 0.001

@@ -152,7 +152,7 @@ class Screen(App[None]):
                     await asyncio.wait_for(self._hurry.wait(), self.interval)
                 self._hurry.clear()
                 later = await asyncio.to_thread(self.source.read)
-                if later.time <= earlier.time:
+                if (later.pid, later.uptime) == (earlier.pid, earlier.uptime):
                     continue
                 if not self._paused:
                     self._show(Window.between(earlier, later))

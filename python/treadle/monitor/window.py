@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from treadle.telemetry import STAGES, Distribution, LaneStats, RouteStats, Stats
+from treadle.telemetry import (
+    STAGES,
+    Distribution,
+    LaneStats,
+    RouteStats,
+    Stats,
+    seconds_between,
+)
 
 __all__ = ["LaneWindow", "RouteWindow", "Window"]
 
@@ -63,15 +70,15 @@ class Window:
     @classmethod
     def since_start(cls, now: Stats) -> Window:
         """What happened up to `now`."""
-        began = msgspec.structs.replace(
-            now, time=now.time - now.uptime, cpu=0.0, lanes=(), routes=()
-        )
+        began = msgspec.structs.replace(now, uptime=0.0, cpu=0.0, lanes=(), routes=())
         return cls.between(began, now)
 
     @classmethod
     def between(cls, earlier: Stats, later: Stats) -> Window:
         """What happened from `earlier` to `later`, two readings of one server."""
-        seconds = max(later.time - earlier.time, 1e-9)
+        seconds = seconds_between(earlier, later)
+        if earlier.pid != later.pid:  # another server, of which nothing was counted before
+            earlier = msgspec.structs.replace(earlier, cpu=0.0, lanes=(), routes=())
         lanes_before = {lane.index: lane for lane in earlier.lanes}
         routes_before = {_key(route): route for route in earlier.routes}
         lanes = tuple(

@@ -32,7 +32,8 @@ class Readings:
             self._began = True
             self._first, self._cpu_first = now, cpu
         else:
-            moment = stages.moment(self._last, now, began=self._first.time)
+            since = self._timeline[-1].at if self._timeline else 0.0
+            moment = stages.moment(self._last, now, since=since)
             if tick is not None:
                 moment = msgspec.structs.replace(moment, latency_p99=tick.p99)
             self._timeline.append(moment)

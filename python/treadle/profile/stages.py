@@ -19,7 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from treadle.profile.record import CpuSplit, LaneRow, Moment, RouteRow, StageRow
-from treadle.telemetry import STAGES, Distribution, LaneStats, RouteStats, Stats
+from treadle.telemetry import (
+    STAGES,
+    Distribution,
+    LaneStats,
+    RouteStats,
+    Stats,
+    seconds_between,
+)
 
 __all__ = ["WAITED", "cpu_split", "lane_rows", "moment", "route_rows"]
 
@@ -192,14 +199,14 @@ def _lag(before: LaneStats, after: LaneStats) -> Distribution:
     return timers + (after.callback_lag - before.callback_lag)
 
 
-def moment(before: Stats, after: Stats, *, began: float) -> Moment:
-    """One interval of the run; `began` is the Unix time at which the load did."""
-    seconds = max(after.time - before.time, 1e-9)
+def moment(before: Stats, after: Stats, *, since: float) -> Moment:
+    """One interval of the run; `since` is when it began, in seconds since the load did."""
+    seconds = seconds_between(before, after)
     known = {lane.index: lane for lane in before.lanes}
     lag = _sum(_lag(known[lane.index], lane) for lane in after.lanes if lane.index in known)
     requests = _requests(after) - _requests(before)
     return Moment(
-        at=after.time - began,
+        at=since + seconds,
         rate=max(0, requests) / seconds,
         cpu=max(0.0, after.cpu - before.cpu) / seconds,
         lag_p99=lag.quantile(0.99),
