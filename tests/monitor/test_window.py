@@ -54,6 +54,13 @@ def test_a_lane_of_a_new_process_counts_from_nothing() -> None:
     assert shown.requests == 2.0
 
 
+def test_the_lane_of_a_worker_that_was_replaced_counts_on() -> None:
+    before = msgspec.structs.replace(EARLIER, lanes=(lane(thread=7, requests=1000),))
+    now = later(lanes=(lane(thread=8, turns=12, requests=1004),))
+    (shown,) = Window.between(before, now).lanes
+    assert shown.requests == 2.0
+
+
 def test_another_server_counts_from_nothing_since_its_start() -> None:
     before = msgspec.structs.replace(EARLIER, lanes=(lane(requests=3),), cpu=9.0)
     now = later(pid=2, uptime=4.0, cpu=2.0, lanes=(lane(turns=99, requests=8),))

@@ -103,7 +103,8 @@ def _key(route: RouteStats) -> tuple[str, str, str]:
 
 
 def _before(earlier: LaneStats | None, later: LaneStats) -> LaneStats:
-    if earlier is None or earlier.thread != later.thread or earlier.turns > later.turns:
+    # Not by its thread: the lane of a worker that was replaced counts on.
+    if earlier is None or earlier.turns > later.turns:
         return LaneStats(index=later.index, thread=later.thread)
     return earlier
 
