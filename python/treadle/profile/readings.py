@@ -35,7 +35,8 @@ class Readings:
             since = self._timeline[-1].at if self._timeline else 0.0
             moment = stages.moment(self._last, now, since=since)
             if tick is not None:
-                moment = msgspec.structs.replace(moment, latency_p99=tick.p99)
+                # 0 is that of no answer at all.
+                moment = msgspec.structs.replace(moment, latency_p99=tick.p99 or None)
             self._timeline.append(moment)
         self._last, self._cpu_last = now, cpu
         return now
