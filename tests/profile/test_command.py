@@ -19,7 +19,7 @@ from support.cli import RunCli
 from support.profiles import BUSY_APP
 
 from treadle import interpreter
-from treadle.profile import report_json
+from treadle.profile import command, report_json
 from treadle.profile.record import Profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -402,6 +402,20 @@ def test_a_file_that_cannot_be_written_is_told(run: Run, folder: Path) -> None:
     assert "out.json cannot be written" in done.err
     assert "requests/s" in done.out
     assert not [file for file in folder.iterdir() if file.name.startswith(".out")]
+
+
+def test_what_is_no_file_is_written_to_and_a_link_is_kept(tmp_path: Path) -> None:
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        command._write(pipe, b"figures")
+        assert reader.read() == b"figures"
+    assert pipe.is_fifo()
+    link.symlink_to(target)
+    for data in (b"one", b"two"):
+        command._write(link, data)
+        assert (link.is_symlink(), target.read_bytes()) == (True, data)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # -- on a terminal, and stopped --------------------------------------------------------------------

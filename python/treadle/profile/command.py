@@ -94,6 +94,10 @@ def _tell(asked: Asked, found: Profile) -> int:
 
 def _write(file: Path, data: bytes) -> None:
     """Replaces the file as a whole: an older one stays if this fails."""
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        file.write_bytes(data)  # a device or a pipe, such as /dev/stdout, which has to stay one
+        return
+    file = file.resolve()  # what a link leads to, not the link
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         beside.write_bytes(data)
