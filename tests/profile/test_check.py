@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from support.misbehaving import ANSWER, Misbehaving, requests
 from support.types import Serve
 
 from treadle import App, HTTPException
@@ -65,6 +66,36 @@ def test_nobody_there_is_told() -> None:
         where = free.getsockname()
     with pytest.raises(WrongAnswer, match="GET /json was not answered"):
         check(where, [_get("/json")], Progress(io.StringIO()))
+
+
+def test_every_header_is_sent_and_no_other() -> None:
+    seen: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        seen.append(connection.recv(65536))
+        connection.sendall(ANSWER)
+
+    headers = (("cookie", "a=1"), ("cookie", "b=2"))
+    with Misbehaving(answer) as server:
+        check(server.address, [LoadRequest(name="x", headers=headers)], Progress(io.StringIO()))
+    _, *lines = seen[0].decode().split("\r\n")
+    assert [line.lower() for line in lines if line][1:] == ["cookie: a=1", "cookie: b=2"]
+
+
+def test_an_answer_without_an_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("treadle.profile.check.PATIENCE", 0.1)
+
+    def drip(connection: socket.socket) -> None:
+        requests(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b".")
+
+    with (
+        Misbehaving(drip) as server,
+        pytest.raises(WrongAnswer, match=r"^GET /events was not answered \(timeout\)"),
+    ):
+        check(server.address, [_get("/events")], Progress(io.StringIO()))
 
 
 def test_ipv6_addresses_lose_their_brackets() -> None:

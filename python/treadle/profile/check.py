@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterable, Sequence
+from time import monotonic
 
 from treadle.profile.load import LoadRequest
 from treadle.profile.progress import Progress
@@ -14,6 +15,8 @@ __all__ = ["Address", "WrongAnswer", "address", "check"]
 
 PATIENCE = 30.0
 """Seconds for one answer."""
+_MOST = 1 << 20
+"""Bytes of a body that are read."""
 
 type Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
@@ -65,12 +68,32 @@ def _expected(statuses: Iterable[int]) -> str:
 
 def _ask(where: Address, request: LoadRequest) -> tuple[int, bytes]:
     connection = _Connection(where)
+    deadline = monotonic() + PATIENCE
     try:
-        connection.request(request.method, request.path, request.body, dict(request.headers))
+        _send(connection, request)
         answer = connection.getresponse()
-        return answer.status, answer.read(1 << 20)
+        body = bytearray()
+        # As it comes: a stream without an end would always be in time with its next piece.
+        while len(body) < _MOST and (piece := answer.read1(_MOST)):
+            body += piece
+            if monotonic() > deadline:
+                raise TimeoutError
+        return answer.status, bytes(body)
     finally:
         connection.close()
+
+
+def _send(connection: http.client.HTTPConnection, request: LoadRequest) -> None:
+    """Sends what the load will: every header, also where several have one name, and no others."""
+    own_host = any(name.lower() == "host" for name, _ in request.headers)
+    connection.putrequest(
+        request.method, request.path, skip_host=own_host, skip_accept_encoding=True
+    )
+    for name, value in request.headers:
+        connection.putheader(name, value)
+    if request.body:
+        connection.putheader("Content-Length", str(len(request.body)))
+    connection.endheaders(request.body or None)
 
 
 class _Connection(http.client.HTTPConnection):
