@@ -26,6 +26,14 @@ def test_without_a_runtime_folder_it_is_in_tmp(
     assert places.default_path(123) == f"/tmp/treadle-{os.geteuid()}/123.sock"
 
 
+def test_the_runtime_folder_of_another_user_is_not_for_this_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert places.default_path(123).startswith(str(folder))
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert places.default_path(123) == "/tmp/treadle-12345/123.sock"
+
+
 def test_the_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "treadle"
     places.ensure_folder(str(path))

@@ -1,10 +1,10 @@
 """Where stats sockets are, and who may be behind them.
 
 A server of process 123 that was started with `--stats-socket` has `123.sock` in its user's folder,
-which is `treadle` in `$XDG_RUNTIME_DIR`, else `/tmp/treadle-UID`. The folder is its owner's alone,
-and refused where it is not: anybody could have put something of that name into `/tmp`. What binds
-there is checked again at either end of a connection, by the credentials that the kernel has of the
-process at the other.
+which is `treadle` in `$XDG_RUNTIME_DIR` if that is the user's, else `/tmp/treadle-UID`. The folder
+is its owner's alone, and refused where it is not: anybody could have put something of that name into
+`/tmp`. What binds there is checked again at either end of a connection, by the credentials that the
+kernel has of the process at the other.
 """
 
 from __future__ import annotations
@@ -38,9 +38,18 @@ def user_folders(uid: int) -> list[str]:
 def default_path(pid: int) -> str:
     """Where process `pid`, of this user, has its stats socket unless it was told otherwise."""
     own = os.environ.get("XDG_RUNTIME_DIR")
-    if own and os.path.isdir(own):
+    # `su` leaves that of the user who called it.
+    if own and _is_folder_of_this_user(own):
         return os.path.join(own, "treadle", f"{pid}.sock")
     return f"/tmp/treadle-{os.geteuid()}/{pid}.sock"
+
+
+def _is_folder_of_this_user(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def ensure_folder(path: str) -> None:
