@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import re
@@ -18,7 +19,7 @@ from support.gate import SOURCE, Gate
 from support.types import Connect, Serve
 
 from treadle import App
-from treadle.binding import BindError
+from treadle.binding import BindError, Binding
 from treadle.monitor import setup
 from treadle.monitor.client import MonitorError, connect
 from treadle.options import OptionError
@@ -220,6 +221,26 @@ def test_a_server_that_was_killed_leaves_nothing_that_stays(run_cli: RunCli, fol
     command = run_cli(APP, "--stats-socket", env=runtime)
     assert os.listdir(folder) == [f"{command.pid}.sock"]
     assert command.stop() == 0
+
+
+def test_no_other_server_sweeps_while_one_binds(
+    serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, alone = setup.bind_unix, []
+
+    def bind(path: str, backlog: int, *, private: bool = False) -> Binding:
+        other = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone.append(path)
+        finally:
+            os.close(other)
+        return real(path, backlog, private=private)
+
+    monkeypatch.setattr(setup, "bind_unix", bind)
+    serve(small(), stats_socket=True)
+    assert alone == [f"{folder}/{os.getpid()}.sock"]
 
 
 def test_a_stats_socket_in_a_place_of_its_own(serve: Serve, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -163,27 +164,28 @@ class Monitor:
         wanted = self._options.stats_socket
         if wanted is False:
             return None
-        path = places.default_path(os.getpid()) if wanted is True else wanted
-        if wanted is True:
-            _prepare_folder(os.path.dirname(path))
-        return opened.enter_context(bind_unix(path, _BACKLOG, private=True))
+        if wanted is not True:
+            return opened.enter_context(bind_unix(wanted, _BACKLOG, private=True))
+        path = places.default_path(os.getpid())
+        with _prepared_folder(os.path.dirname(path)):
+            return opened.enter_context(bind_unix(path, _BACKLOG, private=True))
 
     def _form_group(self, opened: ExitStack) -> Group | None:
         if self._options.workers == 1:
             return None
         parent = os.getpid()
         path = places.default_path(parent)
-        _prepare_folder(os.path.dirname(path))
         folder = path.removesuffix(".sock") + ".workers"
-        try:
-            os.mkdir(folder, 0o700)
-            opened.callback(_remove, folder, parent)
-            # Held until the last process that has it open is gone, however it went.
-            lock = os.open(_held(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            opened.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise BindError(f"cannot make {folder}: {error.strerror}.") from error
+        with _prepared_folder(os.path.dirname(path)):
+            try:
+                os.mkdir(folder, 0o700)
+                opened.callback(_remove, folder, parent)
+                # Held until the last process that has it open is gone, however it went.
+                lock = os.open(_held(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                opened.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise BindError(f"cannot make {folder}: {error.strerror}.") from error
         return Group(folder=folder, parent=parent, size=self._options.workers)
 
 
@@ -204,14 +206,24 @@ def _join_group(path: str) -> Binding | None:
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _prepare_folder(folder: str) -> None:
-    try:
-        places.ensure_folder(folder)
-        _sweep(folder)
-    except places.Unsafe as unsafe:
-        raise BindError(f"cannot put a stats socket there: {unsafe}") from None
-    except OSError as error:
-        raise BindError(f"cannot put a stats socket into {folder}: {error.strerror}.") from error
+@contextlib.contextmanager
+def _prepared_folder(folder: str) -> Iterator[None]:
+    """The user's folder, made and swept, and this process's alone to put something into meanwhile:
+    what is bound and does not listen yet looks like a dead server's to another one's sweep."""
+    with ExitStack() as held:
+        try:
+            places.ensure_folder(folder)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _sweep(folder)
+        except places.Unsafe as unsafe:
+            raise BindError(f"cannot put a stats socket there: {unsafe}") from None
+        except OSError as error:
+            raise BindError(
+                f"cannot put a stats socket into {folder}: {error.strerror}."
+            ) from error
+        yield
 
 
 def _sweep(folder: str) -> None:
