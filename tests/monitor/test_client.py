@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -155,11 +156,20 @@ def test_what_is_no_url_of_a_listener_is_said(url: str, said: str) -> None:
     assert failure(url) == said
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+def test_a_host_that_no_name_can_be_is_said(host: str) -> None:
+    assert re.match(
+        rf"http://{re.escape(host)}:1 is no URL: .*label.*\.$", failure(f"http://{host}:1")
+    )
+
+
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
         (b"220 hello\r\n", "is no stats socket: it does not speak HTTP."),
         (b"", "is no stats socket: it does not speak HTTP."),
+        (b"\r\n\r\n", "is no stats socket: it does not speak HTTP."),
+        (b"HTTP/1.0\r\n\r\n", "is no stats socket: it does not speak HTTP."),
         (
             b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n{",
             "is no stats socket: the answer is incomplete.",

@@ -176,6 +176,7 @@ def _of_url(url: str) -> Connection:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as the connection will, without a word for people
     except ValueError as error:
         raise MonitorError(f"{url} is no URL: {error}.") from None
     if parts.scheme != "http":

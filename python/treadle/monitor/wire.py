@@ -41,7 +41,12 @@ def receive(connection: socket.socket, deadline: float) -> tuple[int, bytes]:
         received += chunk
     head, separator, body = bytes(received).partition(b"\r\n\r\n")
     words = head.split(None, 2)
-    if not separator or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+    if (
+        not separator
+        or len(words) < 2
+        or not words[0].startswith(b"HTTP/1.")
+        or not words[1].isdigit()
+    ):
         raise Malformed("it does not speak HTTP")
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
