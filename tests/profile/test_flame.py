@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from support.profiles import collapsed
+from support.profiles import collapsed, made_profile
 
 import treadle
+from treadle.profile import report_html, report_json
 from treadle.profile.flame import Place, Stack, build, hottest, looks
 from treadle.profile.record import Flame
 
@@ -59,6 +60,15 @@ def test_offloaded_handlers_have_a_root_of_their_own() -> None:
     assert collapsed(root) == ["offloaded handlers;get_user (/srv/main.py) 2"]
     root = build([(Stack("asyncio_0", (EXECUTOR, HANDLER)), 2)])
     assert collapsed(root) == ["asyncio_0;get_user (/srv/main.py) 2"]
+
+
+def test_a_recursion_without_end_has_an_end_in_the_report() -> None:
+    stack = Stack("treadle-lane-0", (*LOOP, *[HANDLER] * 5000, QUERY), running=True)
+    root = build([(stack, 3)])
+    assert hottest(root)[0] == ("query (orm/core.py)", 1.0)
+    profile = made_profile(flame=Flame(sampler="py-spy", samples=root.count, root=root))
+    assert report_html.render(profile).count(b'"get_user"') == 199
+    assert report_json.render(profile).count(b'"get_user"') == 199
 
 
 def test_the_functions_that_most_stacks_ended_in_come_first() -> None:

@@ -35,6 +35,10 @@ _WAITS = {
 """File and function of the frame in which a thread that does nothing stands."""
 
 
+_DEEPEST = 200
+"""Frames of a stack that are kept, and the innermost: what goes deeper repeats itself, and nobody can
+read it, nor the reports' own recursion follow."""
+
 _OWN_THREADS = ("treadle-profile", "treadle-watcher", "treadle-monitor", "treadle-stall")
 
 
@@ -90,6 +94,8 @@ def _path(stack: Stack) -> list[tuple[str, str]] | None:
     inner = tuple(place for place in inner if not _is_boilerplate(place))
     if not inner:
         return None
+    if len(inner) > _DEEPEST:
+        inner = (*inner[: _DEEPEST - 1], inner[-1])
     return [(thread, ""), *((place.function, _where(place)) for place in inner)]
 
 
