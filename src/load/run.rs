@@ -67,6 +67,7 @@ impl<T: FnMut(Progress) -> ControlFlow<()>> Run<'_, T> {
         shared.pace.hand_out(now);
         let sent_until = now.min(shared.pace.end());
         shared.pace.close();
+        shared.tally.borrow_mut().slices.end_at(sent_until);
         self.finish(&shared).await;
         report(&shared, ending, sent_until)
     }

@@ -62,13 +62,19 @@ impl Slices {
         })
     }
 
+    /// The sending is over at `now`, before its time where the run was stopped: what arrives later is
+    /// in no slice.
+    pub(crate) fn end_at(&mut self, now: Instant) {
+        self.end = self.end.min(now);
+    }
+
     /// Ends the slices that are over at `now`; true if `now` is in one.
     fn advance(&mut self, now: Instant, bytes: u64) -> bool {
         let Some(elapsed) = now.checked_duration_since(self.origin) else {
             self.bytes_before = bytes;
             return false;
         };
-        let elapsed = elapsed.min(self.end - self.origin);
+        let elapsed = elapsed.min(self.end.saturating_duration_since(self.origin));
         while elapsed >= self.start + self.width {
             self.close(self.width, bytes);
         }
@@ -146,6 +152,19 @@ mod tests {
         let mut slices = Slices::new(origin, 100 * MILLI, 25 * MILLI).unwrap();
         let done = slices.finish(origin + 30 * MILLI, 0);
         assert_eq!(done.len(), 2);
+        assert!((done[1].seconds - 0.005).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_arrives_after_an_early_end_is_in_none() {
+        let origin = Instant::now();
+        let mut slices = Slices::new(origin, 100 * MILLI, 25 * MILLI).unwrap();
+        slices.completed(origin + 10 * MILLI, MILLI, 10);
+        slices.end_at(origin + 30 * MILLI);
+        slices.completed(origin + 60 * MILLI, MILLI, 20);
+        let done = slices.finish(origin + 30 * MILLI, 20);
+        let told: Vec<_> = done.iter().map(|s| s.completed).collect();
+        assert_eq!(told, [1, 0]);
         assert!((done[1].seconds - 0.005).abs() < 1e-9);
     }
 
