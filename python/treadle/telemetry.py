@@ -157,7 +157,7 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     wait: Distribution = Distribution()
     """From the moment the lane could have seen the request (it looked at its sockets, and the
     connection's last answer was out) to its plan: the most that it can have waited for the lane. An
-    offloaded call's time in the queue is added."""
+    offloaded call's time in the queue is added, and from its end until the lane goes on with it."""
     prepare: Distribution = Distribution()
     """Arguments: conversion, validation, and the wait for a body."""
     run: Distribution = Distribution()

@@ -3,7 +3,8 @@
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// From the moment the lane could have seen it to its plan, and in the queue of the pool.
+    /// From the moment the lane could have seen it to its plan, in the queue of the pool, and until
+    /// the lane goes on with what the pool ran.
     Wait,
     /// Its arguments, its body included.
     Prepare,

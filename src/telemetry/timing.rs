@@ -80,11 +80,12 @@ impl Timing {
         self.stage(now, Stage::Prepare);
     }
 
-    /// A thread of the pool began it, `waited` ticks after it was submitted, and ran it for `ran`.
+    /// A thread of the pool began it, `waited` ticks after it was submitted, and ran it for `ran`; the
+    /// lane goes on with it now, for which it may have waited as well.
     pub fn offloaded(&self, now: u64, waited: u64, ran: u64) {
-        self.last.set(now);
+        let passed = now.saturating_sub(self.last.replace(now));
         let mut stages = self.stages.borrow_mut();
-        stages.add(Stage::Wait, waited);
+        stages.add(Stage::Wait, waited.max(passed.saturating_sub(ran)));
         stages.add(Stage::Run, ran);
     }
 
@@ -134,6 +135,19 @@ mod tests {
         let mut told = Vec::new();
         stages.each(|_, ticks| told.push(ticks));
         assert_eq!(told, [7, 10, 45, 100, 1]);
+    }
+
+    #[test]
+    fn an_offloaded_call_waits_for_its_thread_and_then_for_the_lane() {
+        let timing = Timing::default();
+        timing.begin(100, 7);
+        timing.prepared(110);
+        timing.offloaded(200, 20, 50);
+        timing.serialized(203);
+        let (stages, responded) = timing.finish();
+        assert_eq!(responded, 203);
+        assert_eq!(stages.get(Stage::Wait), Some(7 + 20 + 20));
+        assert_eq!((stages.get(Stage::Run), stages.get(Stage::Serialize)), (Some(50), Some(3)));
     }
 
     #[test]
