@@ -157,6 +157,15 @@ def test_requests_without_an_answer_are_told_by_reason() -> None:
     assert _titles(_quiet(load=load))["errors"] == ("4 requests had no answer (timeout 3, reset 1)")
 
 
+def test_requests_under_way_at_the_end_are_nothing_that_is_broken() -> None:
+    load = Load(duration=10.0, requests=320, rate=32.0, errors={"unfinished": 32})
+    [told] = advise(_quiet(load=load))
+    assert (told.kind, told.severity) == ("unfinished", 1)
+    assert told.title == "32 requests were still under way when the load ended"
+    both = _titles(_quiet(load=msgspec.structs.replace(load, errors={"unfinished": 1, "reset": 2})))
+    assert both["errors"] == "2 requests had no answer (reset 2)"
+
+
 def test_lanes_that_share_unevenly_and_a_machine_without_room_are_told() -> None:
     lanes = (_lane(0, requests=900), _lane(1, requests=100))
     moment = Moment(at=1.0, rate=10.0, cpu=3.9)

@@ -19,6 +19,8 @@ BUSY = 0.85
 UNEVEN = 1.5
 MISSED_RATE = 0.97
 HOT = 0.25
+UNFINISHED = "unfinished"
+"""What the load calls those that it did not wait for."""
 
 
 def _debug_build(profile: Profile) -> Iterator[Advice]:
@@ -53,14 +55,29 @@ def _gil(profile: Profile) -> Iterator[Advice]:
 
 
 def _failures(profile: Profile) -> Iterator[Advice]:
-    if profile.load is not None and profile.load.errors:
-        reasons = ", ".join(f"{name} {count(n)}" for name, n in profile.load.errors.items())
-        total = sum(profile.load.errors.values())
+    errors = {} if profile.load is None else dict(profile.load.errors)
+    errors.pop(UNFINISHED, None)
+    if errors:
+        reasons = ", ".join(f"{name} {count(n)}" for name, n in errors.items())
+        total = sum(errors.values())
         yield Advice(
             kind="errors",
             severity=BROKEN,
             title=f"{count(total)} requests had no answer ({reasons})",
             action="Latency and rate are those of the answered ones; find out why first.",
+        )
+
+
+def _unfinished(profile: Profile) -> Iterator[Advice]:
+    # Of handlers that take seconds there always are some.
+    number = 0 if profile.load is None else profile.load.errors.get(UNFINISHED, 0)
+    if number:
+        yield Advice(
+            kind="unfinished",
+            severity=WORTH_KNOWING,
+            title=f"{count(number)} requests were still under way when the load ended",
+            action="They are in no latency: where answers take seconds, a longer --duration leaves "
+            "fewer of them out.",
         )
 
 
@@ -170,6 +187,7 @@ RULES = (
     _debug_build,
     _gil,
     _failures,
+    _unfinished,
     _waited,
     _attach,
     _late,
