@@ -72,10 +72,13 @@ def test_it_counts_whatever_the_environment_says(
         assert [route.template for route in server.read().routes] == ["/users/{id}"]
 
 
-def test_a_server_that_was_killed_is_gone(server: Server) -> None:
-    os.kill(server.pid, signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("signum", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 5, r"\d+")]
+)
+def test_a_server_that_was_killed_is_gone(server: Server, signum: int, name: str) -> None:
+    os.kill(server.pid, signum)
     _wait_until_dead(server)
-    with pytest.raises(Gone, match=r"^the server ended with signal SIGKILL\.$"):
+    with pytest.raises(Gone, match=rf"^the server ended with signal {name}\.$"):
         server.read()
     with pytest.raises(Gone):
         server.check()

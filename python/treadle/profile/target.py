@@ -171,7 +171,7 @@ class Server:
         code = self._process.poll()
         if code is None:
             return "the server does not answer."
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        how = f"signal {_name(-code)}" if code < 0 else f"status {code}"
         return f"the server ended with {how}."
 
     # -- its start and its end --
@@ -258,3 +258,10 @@ class Server:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _name(signum: int) -> str:
+    """A signal's name; its number if it has none, as most real-time signals."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(signum).name
+    return str(signum)
