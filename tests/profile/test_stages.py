@@ -101,6 +101,13 @@ def test_offloaded_handlers_count_with_the_time_of_their_threads() -> None:
     assert "Offloaded handlers' time is not known" in unknown.exactness
 
 
+def test_threads_that_ended_with_their_worker_take_no_time_off_python() -> None:
+    after = reading(_route(requests=1000, run=spread((100e-6, 1000))), cpu=1.0)
+    split = stages.cpu_split(reading(), after, kernel=0.1, offload=-5.0)
+    assert split is not None
+    assert split.python_us == pytest.approx(100)
+
+
 def test_without_requests_there_is_no_cpu_split() -> None:
     assert stages.cpu_split(reading(), reading(cpu=1.0), kernel=0.1) is None
 

@@ -122,6 +122,10 @@ def cpu_split(
     if not requests or total <= 0:
         return None
     system = min(max(0.0, kernel or 0.0), total)
+    if offload is not None:
+        offload = max(
+            0.0, offload
+        )  # less than before where a worker has ended, its threads with it
     spent = list(_in_python(before, after))
     lost = max(0.0, _awake(after) - _awake(before) - (total - (offload or 0.0)))
     python = sum(each.sum for each in spent) - min(lost, sum(map(_excess, spent)))
