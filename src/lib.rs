@@ -39,6 +39,12 @@ pub mod transport;
 
 use pyo3::prelude::*;
 
+/// A lane with many requests in flight makes and drops the same few objects in turn, more of one size
+/// than the system's allocator keeps at hand without a lock.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]
 pub mod _treadle {
