@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use _treadle::bridge::{
-    CoroutineFuture, LaneHandle, PyStream, RemoteFuture, into_async_iterator, into_awaitable, into_future,
-    into_stream, spawn,
+    CoroutineFuture, LaneHandle, PyStream, RemoteFuture, into_async_iterator, into_awaitable,
+    into_future, into_stream, spawn,
 };
 use futures_util::{Stream, StreamExt, stream};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
