@@ -150,8 +150,7 @@ class _Parent:
                     return self._code
                 fds = [self._signals.fileno(), *(w.status for w in self._workers() if not w.ready)]
                 poll(fds, self._timeout())
-                for signum in self._signals.read():
-                    self._on_signal(signum)
+                self._read_signals()
                 self._listen()
                 self._reap()
                 if self._kill_at is not None and time.monotonic() >= self._kill_at:
@@ -173,6 +172,10 @@ class _Parent:
         return min(due) - time.monotonic() if due else None
 
     # -- what happens --
+
+    def _read_signals(self) -> None:
+        for signum in self._signals.read():
+            self._on_signal(signum)
 
     def _on_signal(self, signum: int) -> None:
         if signum == signal.SIGINT and self._stopping:
@@ -221,6 +224,8 @@ class _Parent:
             worker.listen()
             os.close(worker.status)
             slot.vacate(time.monotonic() - worker.started)
+            # It may have stopped because of a signal to all, which is only now there to be read.
+            self._read_signals()
             self._on_death(slot.index, worker, os.waitstatus_to_exitcode(status))
 
     def _on_death(self, index: int, worker: _Worker, code: int) -> None:
@@ -289,9 +294,11 @@ class _Parent:
             for worker in self._workers():
                 os.close(worker.status)
             self._signals.abandon()
-            with Signals() as signals:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                code = self._work(index, status, signals)
+            # Never left again: after a Ctrl+C, which reaches both, the parent's SIGTERM may come
+            # while this process, already done, ends.
+            signals = Signals().__enter__()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            code = self._work(index, status, signals)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

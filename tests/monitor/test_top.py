@@ -79,8 +79,9 @@ async def until(pilot: Pilot[None], seen: Callable[[list[str]], Any]) -> list[st
 
 
 def names(shown: list[str]) -> list[str]:
-    """The routes, from top to bottom."""
-    title = next(place for place, line in enumerate(shown) if line.startswith("route"))
+    """The routes, from top to bottom; none before the screen is drawn."""
+    titles = (place for place, line in enumerate(shown) if line.startswith("route"))
+    title = next(titles, len(shown))
     rows = (re.match(r"(GET \S+|POST \S+|unmatched) ", line) for line in shown[title + 1 :])
     return [row[1] for row in rows if row is not None]
 

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextvars
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -39,19 +38,20 @@ def test_the_least_loaded_lane_is_taken(pool: LoopPool) -> None:
 
 
 def test_every_lane_has_a_loop_of_its_own(pool: LoopPool) -> None:
+    gate = Gate()
+
     async def look() -> tuple[object, str]:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(0.01)
+        await gate.wait()
         assert asyncio.get_running_loop() is loop
         return loop, threading.current_thread().name
 
-    seen = set(pool.map(look_at(look), range(40)))
+    handles = [pool.spawn(look()) for _ in range(2 * LANES)]
+    gate.wait_entered(2 * LANES)
+    gate.open()
+    seen = {handle.result(10) for handle in handles}
     assert len(seen) == LANES
     assert all(isinstance(loop, treadle.EventLoop) for loop, _ in seen)
-
-
-def look_at(look: Callable[[], Any]) -> Callable[[int], Any]:
-    return lambda _: look()
 
 
 def test_context_variables_are_the_callers(pool: LoopPool) -> None:

@@ -89,6 +89,19 @@ def test_an_interrupt_of_the_whole_terminal_stops_all(run_cli: RunCli, gate: Gat
     assert command.stderr == ""
 
 
+def test_a_worker_that_is_told_to_stop_as_it_ends_has_ended_well(
+    run_cli: RunCli, gate: Gate
+) -> None:
+    """A Ctrl+C reaches all; a worker may have stopped before its parent tells it to."""
+    source = "import atexit, signal\n" + HELD.replace(
+        "    hold()\n",
+        "    hold()\n    atexit.register(os.kill, os.getpid(), signal.SIGTERM)\n",
+    )
+    command, _ = start(run_cli, gate, source=source)
+    assert command.stop() == 0
+    assert command.stderr == ""
+
+
 def test_a_request_in_flight_is_answered_before_the_end(
     run_cli: RunCli, gate: Gate, raw: Any
 ) -> None:

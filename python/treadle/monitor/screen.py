@@ -198,11 +198,18 @@ class Screen(App[None]):
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Shows the stages of the route that the cursor is on."""
-        self._show_stages()
+        if self._whole():
+            self._show_stages()
+
+    def _whole(self) -> bool:
+        """False while the screen is taken down: its parts go before what shows something there."""
+        return all(
+            self.query(part) for part in ("#server", "#load", "#lanes", "#routes", "#stages")
+        )
 
     def _show(self, window: Window) -> None:
-        if not self.query("#server"):
-            return  # The screen is being taken down: its parts go before what reads for them.
+        if not self._whole():
+            return
         self.window = window
         self._show_server()
         _fill(
