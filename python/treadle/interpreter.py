@@ -1,22 +1,52 @@
 """What the running interpreter is, and who turned its GIL on.
 
 A free-threaded build turns the GIL on when it imports an extension module that does not declare
-itself safe without it, warns once, and never turns it off again.
+itself safe without it, warns once, and never turns it off again. Besides, it has the GIL on for the
+moment in which any thread loads any extension module: that is not what is asked here.
 """
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 
 __all__ = ["describe", "gil_culprit", "gil_enabled", "why_gil"]
 
 FREE_THREADED_BUILD = "free-threading build" in sys.version
 
 
+_LOADING = 0.25
+"""Seconds after which a GIL that stays on is not on for an import alone."""
+
+_stays = False
+"""Whether the GIL was found to be on for good. Any thread sets it; it never goes back."""
+
+
 def gil_enabled() -> bool:
-    """Whether the GIL is on at this moment."""
-    ask = getattr(sys, "_is_gil_enabled", None)  # 3.13
-    return True if ask is None else bool(ask())
+    """Whether the GIL is on, and stays on."""
+    global _stays
+    ask: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)  # 3.13
+    if ask is None or _stays:
+        return True
+    if not ask():
+        return False
+    _stays = _told_to() or gil_culprit() is not None or not _is_off_within(_LOADING, ask)
+    return _stays
+
+
+def _told_to() -> bool:
+    """Whether the build or who started the interpreter wants a GIL."""
+    return not FREE_THREADED_BUILD or getattr(sys.flags, "gil", None) == 1
+
+
+def _is_off_within(seconds: float, ask: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.0005)
+        if not ask():
+            return True
+    return False
 
 
 def gil_culprit() -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from support.cli import RunCli
+from support.cli import DEADLINE, RunCli
 
 import treadle
 from treadle import interpreter
@@ -50,6 +53,33 @@ def test_required_free_threading_is_there(run_cli: RunCli) -> None:
     assert " free-threaded · " in command.line
     assert command.stop() == 0
     assert command.stderr == ""
+
+
+@free_threaded_build
+def test_another_threads_import_does_not_count_as_a_gil() -> None:
+    """CPython has the GIL on while it loads an extension module, whatever that declares."""
+    names = ("_bisect", "_csv", "_heapq", "_json", "_queue", "_random")
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            for name in names:
+                kept = sys.modules.pop(name)
+                importlib.import_module(name)
+                sys.modules[name] = kept
+
+    for name in names:
+        importlib.import_module(name)
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not sys._is_gil_enabled():
+            assert time.monotonic() < deadline, "it was never on"
+        assert not any(interpreter.gil_enabled() for _ in range(50))
+    finally:
+        stop.set()
+        thread.join()
 
 
 @free_threaded_build
