@@ -6,7 +6,7 @@
 export PYTHON PYTHONS PORT ARGS ONLY MINUTES
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt bench micro soak clean
+.PHONY: help demo build wheel test lint fmt bench micro soak clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -17,6 +17,9 @@ demo: ## build and serve examples/hello.py on 127.0.0.1:8000 (PYTHON, PORT)
 
 build: ## release build in .venv (PYTHON)
 	@.ci/build .venv "$(PYTHON)"
+
+wheel: ## the wheel that is published, profile-guided, into dist (PYTHON)
+	@.ci/wheel
 
 test: ## Rust and Python tests on every interpreter found (PYTHONS, ONLY, ARGS)
 	@.ci/test

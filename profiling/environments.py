@@ -1,19 +1,28 @@
-"""What has to be on disk before a server can start: venvs of the peers, the built baseline."""
+"""What has to be on disk before a server can start: venvs of the peers, the built baseline.
+
+The baseline is built the way treadle is: where treadle's build is profile-guided, so is the
+baseline's, trained with the same requests.
+"""
 
 import hashlib
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiling import interpreters
-from profiling.errors import UnavailableError
+from profiling import interpreters, profdata
+from profiling.errors import ComparisonError, UnavailableError
 from profiling.interpreters import Facts, Interpreter
 from profiling.paths import BASELINE, PEERS, REQUIREMENTS
 from profiling.peers import Entrant, Product
+from profiling.program import Program, running
+from profiling.training import client
 
 Say = Callable[[str], None]
+
+_TRAINING_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,9 @@ def prepare(entrant: Entrant, named: dict[Interpreter, Path], say: Say) -> Prepa
     interpreter, peer = entrant.interpreter, entrant.peer
     if interpreter is Interpreter.NATIVE:
         title = peer.title.format(hyper=locked_version("hyper"))
-        return Prepared(entrant, _built_baseline(say), title, None)
+        if not any(_is_guided(each, named.get(each)) for each in interpreters.PYTHONS):
+            return Prepared(entrant, _built_baseline(say), title, None)
+        return Prepared(entrant, _guided_baseline(say), f"{title}, profile-guided", None)
     if peer.product in (Product.TREADLE, Product.TREADLE_UNTIMED):
         python, facts = interpreters.with_treadle(interpreter, named.get(interpreter))
         return Prepared(entrant, python, peer.title.format(treadle=facts.treadle), facts)
@@ -112,14 +123,69 @@ def _built_baseline(say: Say) -> Path:
     target = BASELINE / "target"
     program = target / "release" / "baseline"
     say("building the baseline" if not program.exists() else "checking the baseline")
-    manifest = ["--manifest-path", str(BASELINE / "Cargo.toml"), "--target-dir", str(target)]
-    _run(["cargo", "build", "--release", "--locked", "--quiet", *manifest])
+    _cargo(target)
     return program
 
 
-def _run(command: list[str]) -> None:
+def _is_guided(interpreter: Interpreter, named: Path | None) -> bool:
+    """Whether it has a treadle that is compiled so."""
+    try:
+        return interpreters.with_treadle(interpreter, named)[1].profile == "release-pgo"
+    except (UnavailableError, ComparisonError):
+        return False
+
+
+def _guided_baseline(say: Say) -> Path:
+    """The baseline, profile-guided; built and trained where its sources changed since."""
+    target, sources = BASELINE / "target" / "guided", hashlib.sha256()
+    for file in [*BASELINE.glob("Cargo.*"), *BASELINE.glob("src/**/*.rs"), Path(client.__file__)]:
+        sources.update(file.read_bytes())
+    program = target / "release" / "baseline"
+    marker = target / f"trained-{sources.hexdigest()[:12]}"
+    if marker.exists() and program.exists():
+        return program
+    tool = profdata.find()
+    say("building the baseline, profile-guided")
+    with tempfile.TemporaryDirectory() as folder:
+        _cargo(target / "instrumented", f"-Cprofile-generate={folder}/build")
+        _train(target / "instrumented" / "release" / "baseline", Path(folder))
+        _run([str(tool), "merge", "-o", f"{folder}/merged", f"{folder}/counted"])
+        _cargo(target, f"-Cprofile-use={folder}/merged")
+    marker.touch()
+    return program
+
+
+def _train(program: Path, folder: Path) -> None:
+    """Ask an instrumented baseline what treadle is trained with; raises UnavailableError.
+
+    Only what has no body: it does not look at one, and closes a connection that brings one.
+    """
+    started = Program(
+        "the baseline in training",
+        lambda port: [str(program), str(port)],
+        folder,
+        cores="0",
+        environment={"LLVM_PROFILE_FILE": str(folder / "counted" / "%p.profraw")},
+        ready=b"/",
+    )
+    try:
+        with running(started):
+            for _ in client.ask(("127.0.0.1", started.port), _TRAINING_ROUNDS, only=b"GET"):
+                pass
+    except (OSError, ValueError, ComparisonError) as error:
+        raise UnavailableError(f"the baseline cannot be trained: {error}") from error
+
+
+def _cargo(target: Path, flags: str = "") -> None:
+    """Build the baseline's programs into a folder."""
+    manifest = ["--manifest-path", str(BASELINE / "Cargo.toml"), "--target-dir", str(target)]
+    extra = {"RUSTFLAGS": flags} if flags else {}
+    _run(["cargo", "build", "--release", "--locked", "--quiet", *manifest], extra)
+
+
+def _run(command: list[str], extra: dict[str, str] | None = None) -> None:
     """Run a tool to its end; raises UnavailableError with the last line that it said."""
-    environment = interpreters.clean_environment()
+    environment = interpreters.clean_environment(extra)
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except OSError as error:

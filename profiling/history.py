@@ -148,7 +148,7 @@ def _unfit(result: _Result) -> str | None:
         return "it does not name its commit and machine"
     if not builds or not all(profiles) or not all(b.python and b.interpreter for b in builds):
         return "it does not name its interpreters and build profiles"
-    if any(profile != "release" for profile in profiles):
+    if "debug" in profiles:
         return "it is of a debug build"
     return None
 

@@ -51,6 +51,12 @@ class Facts:
     gil: bool
     treadle: str | None
     profile: str | None
+    """How treadle's native module was compiled: `release-pgo` (profile-guided), `release`, `debug`."""
+
+    @property
+    def for_speed(self) -> bool:
+        """Whether it may be measured."""
+        return self.profile in ("release", "release-pgo")
 
 
 def ask(python: Path, modules: tuple[str, ...] = ()) -> Facts:
@@ -128,7 +134,7 @@ def with_treadle(interpreter: Interpreter, named: Path | None) -> tuple[Path, Fa
         facts = ask(python, ("treadle",))
     except OSError as error:
         raise ComparisonError(f"{python} cannot be run: {error.strerror}.") from error
-    if facts.profile != "release":
+    if not facts.for_speed:
         raise ComparisonError(
             f"treadle in {python} is a {facts.profile} build; only a release build is measured "
             "(maturin develop --release)."

@@ -79,6 +79,13 @@ pub mod _treadle {
         // A panic reaches Python as this; it is made here so that it can be named before the first.
         module.add("PanicException", module.py().get_type::<pyo3::panic::PanicException>())?;
         module.add("FREE_THREADED", flags.contains('t'))?;
-        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })
+        module.add(
+            "BUILD_PROFILE",
+            match (cfg!(debug_assertions), cfg!(profile_guided)) {
+                (true, _) => "debug",
+                (false, false) => "release",
+                (false, true) => "release-pgo",
+            },
+        )
     }
 }

@@ -73,7 +73,7 @@ def compare(options: LoopOptions, console: Console) -> tuple[LoopsResult, Path]:
     if not {0, 1} <= set(cores()):
         raise ComparisonError("A comparison needs cores 0 and 1, one for loops, one for load.")
     facts = interpreters.ask(Path(sys.executable), ("treadle",))
-    if facts.profile != "release":
+    if not facts.for_speed:
         raise ComparisonError(
             f"treadle is a {facts.profile} build here; only a release build is measured "
             "(maturin develop --release)."

@@ -57,7 +57,7 @@ __version__: str
 FREE_THREADED: bool
 """Whether the running interpreter is the free-threaded build."""
 BUILD_PROFILE: str
-"""`release` or `debug`."""
+"""`release-pgo` (profile-guided), `release` or `debug`."""
 
 class PanicException(BaseException):
     """A panic of native code, as the Python code that called it meets it."""

@@ -242,7 +242,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     """Treadle's."""
     build_profile: str
-    """`release` or `debug`: how Treadle's native module was compiled."""
+    """`release-pgo` (profile-guided), `release` or `debug`: how the native module was compiled."""
     python: str
     """Such as `CPython 3.14.7`."""
     free_threaded: bool

@@ -1,8 +1,8 @@
 //! The floor: hyper on one Tokio current-thread runtime, fixed bytes for every request.
 //!
-//! Same crates, build profile and socket options as treadle, and nothing of Python: the
+//! Same crates, allocator, build profile and socket options as treadle, and nothing of Python: the
 //! difference between the two is what treadle and the interpreter cost. `baseline PORT` serves on
-//! 127.0.0.1 until it is killed; one thread does everything.
+//! 127.0.0.1 until SIGTERM; one thread does everything.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,6 +19,10 @@ use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BACKLOG: i32 = 1024;
 const ANSWER: &[u8] = br#"{"message":"hello","n":1}"#;
@@ -34,6 +38,13 @@ fn main() -> io::Result<()> {
 
 async fn serve(address: SocketAddr) -> io::Result<()> {
     let listener = listen(address)?;
+    let mut end = signal(SignalKind::terminate())?;
+    tokio::task::spawn_local(accept(listener));
+    end.recv().await;
+    Ok(()) // from here `main` returns: a build that counts what runs writes it down then
+}
+
+async fn accept(listener: TcpListener) {
     loop {
         // What accept reports concerns the one connection that failed, or passes by itself.
         if let Ok((stream, _)) = listener.accept().await {

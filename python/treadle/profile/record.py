@@ -50,7 +50,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """`main:app`, or the address of the running app."""
     treadle: str
     build_profile: str
-    """`release` or `debug`, of Treadle's native module."""
+    """`release-pgo` (profile-guided), `release` or `debug`, of Treadle's native module."""
     commit: str = ""
     """Of the working directory's repository; empty outside of one."""
     dirty: bool = False
