@@ -46,7 +46,10 @@ def schedstat_seconds(pid: int) -> float:
     """CPU seconds of the living threads of a process: what the process clock must agree with."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+        except OSError:  # it ended while we looked
+            continue
     return total / _NANOSECONDS
 
 

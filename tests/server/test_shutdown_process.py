@@ -146,6 +146,7 @@ class Load:
 ROUNDS = dict.fromkeys(MODES, 200) if SOAK else dict(zip(MODES, (10, 20, 6), strict=True))
 
 
+@pytest.mark.timeout(3600 if SOAK else 150)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stop_under_load_is_clean(run_cli: RunCli, mode: str) -> None:
     for number in range(ROUNDS[mode]):
