@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -22,9 +21,7 @@ from support.loops import OwnThread, pair
 
 import treadle
 
-WINDOW = 50
-"""Exchanges that are looked at together."""
-WINDOWS = 10
+EXCHANGES = 500
 
 
 @pytest.fixture
@@ -58,19 +55,17 @@ def answerer() -> Iterator[socket.socket]:
         assert process.wait(20) == 0
 
 
-async def exchanges(windows: int) -> list[int]:
-    """How often the loop's thread slept in each window, while another process answered."""
+async def exchanges(count: int) -> int:
+    """How often the loop's thread slept while another process answered `count` times."""
     with answerer() as here:
         reader, writer = await asyncio.open_connection(sock=here)
         writer.write(b"x")
         await reader.readexactly(1)  # it runs
-        slept = []
-        for _ in range(windows):
-            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-            for _ in range(WINDOW):
-                writer.write(b"x")
-                await reader.readexactly(1)
-            slept.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for _ in range(count):
+            writer.write(b"x")
+            await reader.readexactly(1)
+        slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
         writer.close()
         await writer.wait_closed()
     return slept
@@ -80,13 +75,13 @@ def test_a_loop_that_polls_needs_not_be_woken(
     polling: Callable[[int], None], on_thread: OwnThread
 ) -> None:
     polling(0)
-    asleep = on_thread(lambda: treadle.run(exchanges(WINDOWS)))
-    assert statistics.median(asleep) > WINDOW / 2
+    asleep = on_thread(lambda: treadle.run(exchanges(EXCHANGES)))
+    assert asleep > EXCHANGES / 2
     polling(1_000_000)
-    # A loop leaves its core to others, so one undisturbed window among many will do.
-    assert any(
-        min(on_thread(lambda: treadle.run(exchanges(WINDOWS)))) < WINDOW / 8 for _ in range(40)
-    )
+    # A loop leaves its core to others, so one undisturbed time among many will do, and on a machine
+    # that is busy it sleeps before many of the answers then, too.
+    runs = (on_thread(lambda: treadle.run(exchanges(EXCHANGES))) for _ in range(40))
+    assert any(slept < asleep * 0.7 for slept in runs)
 
 
 def test_a_loop_whose_peers_are_slow_sleeps_as_ever(
@@ -113,7 +108,7 @@ def test_whatever_happens_is_seen_by_a_loop_that_polls(
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
-        await exchanges(2)
+        await exchanges(100)
         seen: list[Any] = []
         for _ in range(40):
             before = loop.time()
@@ -161,7 +156,7 @@ def test_another_thread_has_the_interpreter_while_a_loop_polls(
     polls = threading.Event()
 
     async def main() -> None:
-        await exchanges(4)
+        await exchanges(200)
         polls.set()
         await asyncio.to_thread(stop.wait)
 
@@ -182,7 +177,7 @@ def test_a_signal_ends_a_run_that_polls(polling: Callable[[int], None]) -> None:
     polling(1_000_000)
 
     async def main() -> None:
-        await exchanges(4)
+        await exchanges(200)
         timer = threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         await asyncio.sleep(0.5)
