@@ -211,6 +211,14 @@ class _Parent:
                 self._announce()
 
     def _reap(self) -> None:
+        # Once more after each round that found some: the signal of another's death may be among
+        # those that were read meanwhile.
+        while self._reap_those_gone():
+            pass
+
+    def _reap_those_gone(self) -> bool:
+        """Whether there was any."""
+        found = False
         for slot in self._slots:
             worker = slot.worker
             if worker is None:
@@ -227,11 +235,15 @@ class _Parent:
             # It may have stopped because of a signal to all, which is only now there to be read.
             self._read_signals()
             self._on_death(slot.index, worker, os.waitstatus_to_exitcode(status))
+            found = True
+        return found
 
     def _on_death(self, index: int, worker: _Worker, code: int) -> None:
         said = b"" if worker.ready else worker.said
         if self._stopping:
             self._code = self._code or int(code != 0)
+            if code < 0 and self._kill_at is not None:
+                _log(f"worker {index} (process {worker.pid}) {_fate(code)} while it stopped")
         elif not (self._complete or worker.ready):
             text = said.decode("utf-8", "replace")
             complain(text or f"treadle: worker {index} {_fate(code)} while it was starting.\n")

@@ -83,10 +83,9 @@ def test_one_signal_to_the_parent_stops_all(
 def test_an_interrupt_of_the_whole_terminal_stops_all(run_cli: RunCli, gate: Gate) -> None:
     command, workers = start(run_cli, gate)
     os.killpg(command.pid, signal.SIGINT)
-    assert command.wait() == 0
+    assert (command.wait(), command.stderr) == (0, "")
     for worker in workers:
         worker.wait_gone()
-    assert command.stderr == ""
 
 
 def test_a_worker_that_is_told_to_stop_as_it_ends_has_ended_well(
