@@ -1,7 +1,7 @@
 """What has to be on disk before a server can start: venvs of the peers, the built baseline.
 
 The baseline is built the way treadle is: where treadle's build is profile-guided, so is the
-baseline's, trained with the same requests.
+baseline's, trained with those of the requests that it can answer.
 """
 
 import hashlib

@@ -101,6 +101,18 @@ def test_a_worker_that_is_told_to_stop_as_it_ends_has_ended_well(
     assert command.stderr == ""
 
 
+def test_a_worker_that_is_killed_as_it_stops_is_told_of(run_cli: RunCli, gate: Gate) -> None:
+    source = "import atexit, signal\n" + HELD.replace(
+        "    hold()\n",
+        "    hold()\n    atexit.register(os.kill, os.getpid(), signal.SIGKILL)\n",
+    )
+    command, _ = start(run_cli, gate, source=source)
+    assert command.stop() == 1
+    for index in range(2):
+        assert f"worker {index} (process " in command.stderr
+    assert command.stderr.count(" was killed by SIGKILL while it stopped\n") == 2
+
+
 def test_a_request_in_flight_is_answered_before_the_end(
     run_cli: RunCli, gate: Gate, raw: Any
 ) -> None:
