@@ -28,11 +28,13 @@ def _burn() -> None:
 def child() -> subprocess.Popen[bytes]:
     """A process that has burned some CPU in a thread that ended, said so and waits."""
     program = (
-        "import sys, threading, time\n"
+        "import os, sys, threading, time\n"
         "def burn():\n"
         f"    end = time.thread_time() + {_BURNED}\n"
         "    while time.thread_time() < end: pass\n"
         "thread = threading.Thread(target=burn); thread.start(); thread.join()\n"
+        # join() returns a moment before the kernel has let the thread go.
+        "while len(os.listdir('/proc/self/task')) > 1: time.sleep(0.001)\n"
         "print(flush=True); sys.stdin.read()\n"
     )
     return subprocess.Popen(
