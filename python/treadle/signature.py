@@ -150,7 +150,9 @@ def _param(
         converter = in_path[name]
         if hint is _EMPTY:
             hint = _OF_CONVERTER[converter or "str"]
-        elif converter not in (None, "path", "str") and hint is not _OF_CONVERTER[converter]:
+        elif (
+            converter not in (None, "path", "str") and _plain(hint) is not _OF_CONVERTER[converter]
+        ):
             raise SignatureError(
                 f"the path says {{{name}:{converter}}}, the annotation {_name(hint)}"
             )
@@ -275,6 +277,19 @@ def _alternatives(hint: Any) -> list[Any]:
     return [hint]
 
 
+def _not_none(hint: Any) -> Any:
+    """The hint without None, which no text stands for: msgspec would take `null` for it."""
+    hint = _named(hint)
+    if get_origin(hint) is typing.Annotated:
+        base, *metadata = get_args(hint)
+        return typing.Annotated[(_not_none(base), *metadata)]
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[tuple(_not_none(member) for member in _alternatives(hint))]  # noqa: UP007
+    if get_origin(hint) is Literal:
+        return Literal[tuple(value for value in get_args(hint) if value is not None)]
+    return hint
+
+
 def _is_scalar(hint: Any) -> bool:
     hint = _plain(hint)
     members = _alternatives(hint)
@@ -295,7 +310,7 @@ def _element(hint: Any) -> tuple[Any, bool]:
         if member is list:
             return str, True
         if get_origin(member) is list:
-            return get_args(member)[0], True
+            return (get_args(member) or (str,))[0], True
     return hint, False
 
 
@@ -307,11 +322,16 @@ def _is_query(hint: Any, *, has_body: bool) -> bool:
 
 
 def _scalar(name: str, hint: Any) -> tuple[str, Callable[[str], Any] | None]:
-    """The native conversion for a type, or a callable that raises ValueError."""
-    members = _alternatives(hint)
-    if len(members) == 1 and members[0] in _NATIVE:
-        return _NATIVE[members[0]], None
-    if members == [UUID]:
+    """The native conversion for a type, or none, and a callable that raises ValueError.
+
+    The callable takes what the native conversion made, or the text.
+    """
+    hint = _not_none(hint)
+    plain = _plain(hint)
+    check = None if plain is hint else _converter(name, hint)
+    if plain in _NATIVE:
+        return _NATIVE[plain], check
+    if plain is UUID:
         return "call", _uuid
     if not _is_scalar(hint):
         raise SignatureError(f"parameter {name!r}: {_name(hint)} cannot be made from text")
@@ -349,13 +369,14 @@ def _converter(name: str, hint: Any) -> Callable[[Any], Any]:
 
 
 def _uuid(text: str) -> UUID:
-    # UUID() also takes braces, URNs and digits without dashes; the usual form is enough.
-    if len(text) != 36:
-        raise ValueError("expected a UUID")
     try:
-        return UUID(text)
+        value = UUID(text)
     except ValueError:
-        raise ValueError("expected a UUID") from None
+        value = None
+    # UUID() also takes braces, URNs, dashes anywhere and what int() does; the usual form is enough.
+    if value is None or str(value) != text.lower():
+        raise ValueError("expected a UUID")
+    return value
 
 
 def _name(hint: Any) -> str:

@@ -17,22 +17,29 @@ pub enum Scalar {
     Bool,
     /// A Python callable that takes the text and raises `ValueError` (UUID, dates, Enum, …).
     Call(Py<PyAny>),
+    /// One of the first four, then a Python callable that takes the value and raises `ValueError`
+    /// for one that breaks a constraint.
+    Checked(Box<Scalar>, Py<PyAny>),
 }
 
 impl Scalar {
-    /// By the name the Python side uses; `call` goes with `"call"`.
+    /// By the name the Python side uses; `call` makes the value of `"call"` and checks the others'.
     ///
     /// # Errors
     /// `ValueError` for an unknown name.
     pub fn from_name(name: &str, call: Option<Py<PyAny>>) -> PyResult<Self> {
-        match (name, call) {
-            ("str", _) => Ok(Self::Str),
-            ("int", _) => Ok(Self::Int),
-            ("float", _) => Ok(Self::Float),
-            ("bool", _) => Ok(Self::Bool),
-            ("call", Some(call)) => Ok(Self::Call(call)),
-            _ => Err(PyValueError::new_err(format!("unknown scalar {name:?}"))),
-        }
+        let native = match (name, call) {
+            ("call", Some(call)) => return Ok(Self::Call(call)),
+            ("str", check) => (Self::Str, check),
+            ("int", check) => (Self::Int, check),
+            ("float", check) => (Self::Float, check),
+            ("bool", check) => (Self::Bool, check),
+            _ => return Err(PyValueError::new_err(format!("unknown scalar {name:?}"))),
+        };
+        Ok(match native {
+            (scalar, Some(check)) => Self::Checked(Box::new(scalar), check),
+            (scalar, None) => scalar,
+        })
     }
 
     /// The same with references of its own.
@@ -43,6 +50,9 @@ impl Scalar {
             Self::Float => Self::Float,
             Self::Bool => Self::Bool,
             Self::Call(call) => Self::Call(call.clone_ref(py)),
+            Self::Checked(scalar, check) => {
+                Self::Checked(Box::new(scalar.clone_ref(py)), check.clone_ref(py))
+            }
         }
     }
 
@@ -66,6 +76,13 @@ impl Scalar {
             Self::Call(call) => match call.call1(py, (text,)) {
                 Ok(value) => Ok(value),
                 Err(error) => return refusal(py, error).map(Err),
+            },
+            Self::Checked(scalar, check) => match scalar.convert(py, text)? {
+                Ok(value) => match check.call1(py, (value,)) {
+                    Ok(value) => Ok(value),
+                    Err(error) => return refusal(py, error).map(Err),
+                },
+                refused => refused,
             },
         })
     }

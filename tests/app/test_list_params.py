@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, List, NewType  # noqa: UP035
 from uuid import UUID
 
 import msgspec
@@ -76,6 +76,7 @@ type Two = Annotated[list[UUID], TWO]
 CONSTRAINED = {
     "list": Annotated[list[int], TWO],
     "bare": Annotated[list, TWO],
+    "bare, of typing": Annotated[List, TWO],  # noqa: UP006
     "marked": Annotated[list[int], Query("value"), TWO],
     "optional": Annotated[list[Colour], TWO] | None,
     "around the union": Annotated[list[int] | None, TWO],

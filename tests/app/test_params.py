@@ -83,7 +83,11 @@ TYPES: dict[str, tuple[Any, list[tuple[str, Any]], list[tuple[str, str]]]] = {
         [(str(SOME), SOME), (str(SOME).upper(), SOME)],
         [
             (text, "expected a UUID")
-            for text in ("x", SOME.hex, f"{{{SOME}}}", SOME.urn, "-" * 36, str(SOME)[:-1] + "g")
+            for text in (
+                *("x", SOME.hex, f"{{{SOME}}}", SOME.urn, "-" * 36, str(SOME)[:-1] + "g"),
+                # As long as the usual form, and still none: UUID() takes them.
+                *(f"urn:{SOME.hex}", f"{{--{SOME.hex}}}", "+" + str(SOME)[1:]),
+            )
         ],
     ),
     "datetime": (
@@ -108,7 +112,7 @@ TYPES: dict[str, tuple[Any, list[tuple[str, Any]], list[tuple[str, str]]]] = {
     "new type, constrained": (
         Annotated[UserId, msgspec.Meta(ge=1)],
         [("1", 1)],
-        [("0", "Expected int >= 1"), ("x", "Expected int, got str")],
+        [("0", "Expected int >= 1"), ("x", "expected an integer")],
     ),
     "new type of what is constrained": (Digit, [("9", 9)], [("10", "Expected int <= 9")]),
     "optional": (Optional[int], [("3", 3)], [("x", "expected an integer")]),  # noqa: UP045
@@ -116,8 +120,28 @@ TYPES: dict[str, tuple[Any, list[tuple[str, Any]], list[tuple[str, str]]]] = {
     "union": (Union[int, str], [("3", "3"), ("x", "x")], []),  # noqa: UP007
     "constrained": (
         Annotated[int, msgspec.Meta(ge=1, le=9)],
-        [("1", 1), ("9", 9)],
-        [("0", "Expected int >= 1"), ("10", "Expected int <= 9")],
+        [("1", 1), ("9", 9), ("007", 7)],
+        [("0", "Expected int >= 1"), ("10", "Expected int <= 9"), ("1.0", "expected an integer")],
+    ),
+    "constrained float": (
+        Annotated[float, msgspec.Meta(ge=0)],
+        [(".5", 0.5)],
+        [("-1", "Expected float >= 0.0"), ("inf", "expected a number")],
+    ),
+    "described bool": (
+        Annotated[bool | None, msgspec.Meta(description="whether")],
+        [("yes", True), ("0", False)],
+        [("2", "expected true or false")],
+    ),
+    "described UUID": (
+        Annotated[UUID, msgspec.Meta(description="which")],
+        [(str(SOME), SOME)],
+        [(SOME.hex, "expected a UUID")],
+    ),
+    "optional, constrained": (
+        Annotated[int | None, msgspec.Meta(ge=1)],
+        [("1", 1)],
+        [("0", "Expected int >= 1"), ("null", "expected an integer")],
     ),
     "patterned": (
         Annotated[str, msgspec.Meta(pattern="^[a-z]+$", max_length=3)],
@@ -125,6 +149,16 @@ TYPES: dict[str, tuple[Any, list[tuple[str, Any]], list[tuple[str, str]]]] = {
         [("A", "Expected str matching regex"), ("abcd", "Expected str of length <= 3")],
     ),
 }
+
+# No text stands for None.
+for kind in ("datetime", "date", "time", "timedelta", "decimal", "enum", "int enum", "int literal"):
+    fitting, unfit = TYPES[kind][1:]
+    TYPES[f"{kind} or none"] = (TYPES[kind][0] | None, fitting, [*unfit, ("null", "")])
+TYPES["literal or none"] = (
+    Literal["null", None],
+    [("null", "null")],
+    [("None", "Invalid enum value")],
+)
 
 FITTING = [(name, text, value) for name, row in TYPES.items() for text, value in row[1]]
 UNFIT = [(name, text, reason) for name, row in TYPES.items() for text, reason in row[2]]
@@ -253,6 +287,19 @@ def test_a_converter_in_the_pattern_does_without_an_annotation(
 def test_a_converter_and_an_annotation_may_agree(client: TestClient) -> None:
     response = client.get(f"/converters/annotated/{SOME}/3/x/y")
     assert response.json() == [str(SOME), 3, "x/y"]
+
+
+@app.get("/converters/constrained/{key:uuid}/{count:int}")
+def constrained(
+    key: Annotated[UUID, "which"], count: Annotated[int, msgspec.Meta(ge=1)]
+) -> list[object]:
+    return [key, count]
+
+
+def test_an_annotation_may_say_more_than_the_converter(client: TestClient) -> None:
+    assert client.get(f"/converters/constrained/{SOME}/3").json() == [str(SOME), 3]
+    response = client.get(f"/converters/constrained/{SOME}/0")
+    assert refused(response) == [(["path", "count"], "Expected int >= 1")]
 
 
 def test_a_path_value_that_does_not_fit_is_not_a_path_that_is_missing(client: TestClient) -> None:
