@@ -65,11 +65,16 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Rejection> {
     }
 }
 
-/// msgspec names the place at the end: "Expected `int`, got `str` - at `$.items[0].id`".
+/// msgspec names the place at the end: "Expected `int`, got `str` - at `$.items[0].id`"; the place of
+/// a key is its object: "... - at `key` in `$.items[0]`".
 fn located(message: &str) -> Problem {
     let (reason, path) = match message.rsplit_once(" - at `") {
         Some((reason, path)) => (reason, path.trim_end_matches('`')),
         None => (message, "$"),
+    };
+    let (path, role) = match path.strip_prefix("key` in `") {
+        Some(path) => (path, " as a key"),
+        None => (path, ""),
     };
     let mut field: Vec<String> = path
         .trim_start_matches('$')
@@ -85,7 +90,7 @@ fn located(message: &str) -> Problem {
     {
         field.push(name.trim_end_matches('`').to_owned());
     }
-    Problem { place: "body", field, reason: reason.replace('`', "") }
+    Problem { place: "body", field, reason: reason.replace('`', "") + role }
 }
 
 /// pydantic's `ValidationError.errors()`: a list of `{"loc": (...), "msg": "..."}`.
@@ -117,5 +122,8 @@ mod tests {
         assert_eq!(problem.reason, "Expected int, got str");
         assert_eq!(located("Object missing required field `id`").field, ["id"]);
         assert!(located("JSON is malformed").field.is_empty());
+        let problem = located("Expected `int`, got `str` - at `key` in `$.counts`");
+        assert_eq!(problem.field, ["counts"]);
+        assert_eq!(problem.reason, "Expected int, got str as a key");
     }
 }

@@ -87,6 +87,7 @@ def take(path: str, hint: Any, **options: Any) -> None:
 HINTS: dict[str, Any] = {
     "/dict": dict,
     "/dict-int": dict[str, int],
+    "/keys": list[dict[int, str]],
     "/list": list,
     "/list-int": list[int],
     "/struct": Item,
@@ -104,7 +105,7 @@ HINTS: dict[str, Any] = {
 for path, hint in HINTS.items():
     take(path, hint)
 
-NOT_OBJECTS = ("/list", "/list-int", "/structs", "/number", "/text", "/bytes")
+NOT_OBJECTS = ("/list", "/list-int", "/structs", "/keys", "/number", "/text", "/bytes")
 
 FIT = [
     ("/dict", '{"a": [1, null]}', {"a": [1, None]}),
@@ -145,6 +146,7 @@ def test_a_body_has_the_type_of_its_annotation(
 UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/dict", "[]", [], "Expected object, got array"),
     ("/dict-int", '{"a": "x"}', [], "Expected int, got str"),
+    ("/keys", '[{"1": "a"}, {"x": "b"}]', [1], "Expected int, got str as a key"),
     ("/list-int", '[1, 2, "x"]', [2], "Expected int, got str"),
     ("/struct", '{"price": 1}', ["name"], "Object missing required field name"),
     ("/struct", '{"name": 1, "price": 1}', ["name"], "Expected str, got int"),
