@@ -7,14 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isasyncgenfunction
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from msgspec.structs import replace
-
-from treadle._treadle import RouteTable
+from treadle._treadle import Route, RouteTable
 from treadle.datastructures import State
 from treadle.exception_handlers import ExceptionHandlers
 from treadle.exceptions import RegistrationError
 from treadle.lane import Lane
-from treadle.routing import Declared, Router, Routes, check_prefix
+from treadle.routing import Declared, Router, Routes, under
 
 if TYPE_CHECKING:
     from treadle.run_options import RunOptions
@@ -80,11 +78,13 @@ class App(Routes):
     def include(self, router: Router, prefix: str = "") -> None:
         """Adds a router's routes, under `prefix` and the router's own.
 
-        Raises RegistrationError when one collides with a route that is there.
+        Raises RegistrationError when one collides with a route that is there, and adds none then.
         """
-        check_prefix(prefix)
-        for declared in router.declared:
-            self._declare(replace(declared, path=prefix + declared.path))
+        declared = under(prefix, router)
+        routes = [each.compile() for each in declared]
+        if (collision := self._table.add_all(routes)) is not None:
+            position, other = collision
+            raise _collides(declared[position], routes[position], other)
 
     def run(self, **options: Unpack[RunOptions]) -> None:
         """Serves the application until SIGINT or SIGTERM.
@@ -116,11 +116,15 @@ class App(Routes):
         route = declared.compile()
         other = self._table.add(route)
         if other is not None:
-            what = f"{'/'.join(declared.methods)} {declared.path}"
-            raise RegistrationError(f"{route.origin}: {what} collides with {other}")
+            raise _collides(declared, route, other)
 
     def __repr__(self) -> str:
         return f"App({len(self._table.routes())} routes)"
+
+
+def _collides(declared: Declared, route: Route, other: str) -> RegistrationError:
+    what = f"{'/'.join(declared.methods)} {declared.path}"
+    return RegistrationError(f"{route.origin}: {what} collides with {other}")
 
 
 def stats() -> Stats:

@@ -115,6 +115,14 @@ def check_prefix(prefix: str) -> None:
         raise RegistrationError(f"prefix {prefix!r} must start with '/' and must not end with one")
 
 
+def under(prefix: str, router: Router) -> list[Declared]:
+    """The routes of `router`, each under `prefix`. Raises RegistrationError if that cannot be."""
+    if not isinstance(router, Router):
+        raise RegistrationError(f"only a Router can be included, not {router!r}")
+    check_prefix(prefix)
+    return [replace(declared, path=prefix + declared.path) for declared in router.declared]
+
+
 class _Decorator(Protocol):
     def __call__(self, handler: H, /) -> H: ...
 
@@ -201,15 +209,19 @@ class Router(Routes):
         self._declared: list[Declared] = []
 
     def _declare(self, declared: Declared) -> None:
-        prefixed = replace(declared, path=self.prefix + declared.path)
+        prefixed = self._prefixed(declared)
         prefixed.compile()  # a mistake shows here, at the handler, not at include()
         self._declared.append(prefixed)
 
+    def _prefixed(self, declared: Declared) -> Declared:
+        return replace(declared, path=self.prefix + declared.path)
+
     def include(self, router: Router, prefix: str = "") -> None:
         """Takes over the routes of another router, under this one's prefix and `prefix`."""
-        check_prefix(prefix)
-        for declared in router.declared:
-            self._declare(replace(declared, path=prefix + declared.path))
+        prefixed = [self._prefixed(declared) for declared in under(prefix, router)]
+        for declared in prefixed:
+            declared.compile()
+        self._declared.extend(prefixed)
 
     @property
     def declared(self) -> tuple[Declared, ...]:

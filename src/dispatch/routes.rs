@@ -22,15 +22,26 @@ impl RouteTable {
     }
 
     /// Adds a route; gives the origin of the one it collides with instead, if there is one.
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from a Python argument")]
     fn add(&self, py: Python<'_>, route: Py<Route>) -> Option<String> {
         let mut inner = self.lock();
         let (register, routes) = &mut *inner;
-        let added = route.get();
-        if let Err(conflict) = register.add(&added.methods, &added.pattern, routes.len()) {
-            let known = routes.get(conflict.with).map(|route| route.get().describe(py));
-            return Some(known.unwrap_or_else(|| "methods that no route can have".to_owned()));
+        add(py, register, routes, &route)
+    }
+
+    /// Adds routes, all or none; gives the position of one that collides, and the origin of what it
+    /// collides with, instead, if there is one.
+    #[allow(clippy::needless_pass_by_value, reason = "extracted from a Python list")]
+    fn add_all(&self, py: Python<'_>, added: Vec<Py<Route>>) -> Option<(usize, String)> {
+        let mut inner = self.lock();
+        let mut register = inner.0.clone();
+        let mut routes: Vec<_> = inner.1.iter().map(|route| route.clone_ref(py)).collect();
+        for (position, route) in added.iter().enumerate() {
+            if let Some(other) = add(py, &mut register, &mut routes, route) {
+                return Some((position, other));
+            }
         }
-        routes.push(route);
+        *inner = (register, routes);
         None
     }
 
@@ -39,6 +50,22 @@ impl RouteTable {
         let inner = self.lock();
         inner.1.iter().map(|route| route.clone_ref(py)).collect()
     }
+}
+
+/// The origin of the route that `route` collides with, if there is one; it is not added then.
+fn add(
+    py: Python<'_>,
+    register: &mut Register,
+    routes: &mut Vec<Py<Route>>,
+    route: &Py<Route>,
+) -> Option<String> {
+    let added = route.get();
+    if let Err(conflict) = register.add(&added.methods, &added.pattern, routes.len()) {
+        let known = routes.get(conflict.with).map(|route| route.get().describe(py));
+        return Some(known.unwrap_or_else(|| "methods that no route can have".to_owned()));
+    }
+    routes.push(route.clone_ref(py));
+    None
 }
 
 impl RouteTable {

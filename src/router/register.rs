@@ -18,13 +18,13 @@ pub struct Conflict {
 type Patterns = FxHashMap<String, (String, usize)>;
 
 /// The routes of an application, no two of which are alike.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Register {
     redirects: bool,
     slots: [Slot; METHODS.len()],
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Slot {
     patterns: Patterns,
     /// What is in front of the rest of a path, for paths that end there: trees match no empty rest.

@@ -95,6 +95,32 @@ def test_what_collides_with_a_route_of_the_app_is_refused() -> None:
         assert client.get("/a/b").text == "first"
 
 
+def test_a_router_that_collides_adds_none_of_its_routes() -> None:
+    app, router = App(), Router("/a")
+    reader(app, "/a/b", "first")
+    for path in ("/before", "/b", "/after"):
+        reader(router, path, "second")
+    with pytest.raises(RegistrationError, match="GET /a/b collides with GET /a/b"):
+        app.include(router)
+    with TestClient(app) as client:
+        assert client.get("/a/b").text == "first"
+        assert client.get("/a/before").status_code == 404
+        assert client.get("/a/after").status_code == 404
+    mixed = Router()
+    mixed.get("/ok")(lambda id=0: id)
+    mixed.get("/lacks")(lambda: None)
+    with pytest.raises(RegistrationError, match=r"GET /a/x/\{id\}/lacks: .* has no parameter 'id'"):
+        router.include(mixed, "/x/{id}")
+    assert len(router.declared) == 3
+
+
+@pytest.mark.parametrize("target", [App(), Router()])
+def test_only_a_router_can_be_included(target: App | Router) -> None:
+    for thing in (App(), None):
+        with pytest.raises(RegistrationError, match="only a Router can be included, not"):
+            target.include(thing)  # type: ignore[arg-type]
+
+
 def test_a_router_included_twice_alike_is_refused() -> None:
     app, router = App(), Router("/a")
     reader(router, "/b", "b")
