@@ -13,7 +13,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,6 +25,8 @@ use super::stream::{Listener, Peer, RegisteredListener, Socket, Stream};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two lines in the log that accepting fails.
+const SILENCE: Duration = Duration::from_secs(10);
 /// After so many connections in a row, others on this thread get their turn.
 const BATCH: usize = 64;
 /// What is taken from the queue at the end: more than a usual backlog, but not without end.
@@ -103,6 +105,7 @@ pub async fn accept_loop(
     let registered = RegisteredListener::register(&listener)?;
     let gate = Gate { limits, refusals: Arc::new(()) };
     let mut pause = FIRST_PAUSE;
+    let mut told: Option<Instant> = None;
     loop {
         let batch = async {
             for _ in 0..BATCH {
@@ -123,7 +126,10 @@ pub async fn accept_loop(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(target: "treadle", %error, ?pause, "accepting failed, will retry");
+                if told.is_none_or(|at| at.elapsed() >= SILENCE) {
+                    tracing::warn!(target: "treadle", "accepting fails and is tried again: {error}");
+                    told = Some(Instant::now());
+                }
                 tokio::select! {
                     () = stop.stopped() => break,
                     () = tokio::time::sleep(pause) => {}

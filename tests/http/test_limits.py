@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+import socket
 import time
 from collections.abc import Iterator
 from queue import Queue
@@ -407,3 +409,31 @@ def test_refusals_are_logged_the_first_at_once_and_more_of_them_once_a_second(
     assert told == 30
     assert app.stats().refused == RefusedStats(**{f"{kind}s": 30})
     assert lines <= 2 + (time.monotonic() - started)
+
+
+def test_a_lack_of_descriptors_is_logged_once_in_a_while_and_not_at_each_try(
+    serve: Any, raw: Any, warnings: Queue[str]
+) -> None:
+    live = serve(App())
+    (meter,) = live.server.meters()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with raw(live) as known, socket.socket() as client, open("/dev/null") as lowest:
+        assert known.get().status == 404
+        # All numbers below the limit are taken.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 1, limits[1]))
+        try:
+            client.connect(live.address)
+            assert take(warnings) == (
+                "accepting fails and is tried again: Too many open files (os error 24)"
+            )
+            # The lane wakes for each try, and for nothing else.
+            first = meter.pulse()[0]
+            deadline = time.monotonic() + DEADLINE
+            while meter.pulse()[0] < first + 20:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        client.sendall(request("GET", "/"))
+        assert client.recv(12) == b"HTTP/1.1 404"
+    assert warnings.empty()
