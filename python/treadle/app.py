@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, iscoroutine
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from treadle._treadle import Route, RouteTable
@@ -13,6 +13,7 @@ from treadle.exception_handlers import ExceptionHandlers
 from treadle.exceptions import RegistrationError
 from treadle.lane import Lane
 from treadle.routing import Declared, Router, Routes, under
+from treadle.signature import origin
 
 if TYPE_CHECKING:
     from treadle.run_options import RunOptions
@@ -142,4 +143,12 @@ def context_manager(lifespan: Any, argument: Any) -> AbstractAsyncContextManager
     """A lifespan as a context manager, whether it is one or an async generator function."""
     if isasyncgenfunction(lifespan):
         lifespan = asynccontextmanager(lifespan)
-    return lifespan(argument)  # type: ignore[no-any-return]
+    manager = lifespan(argument)
+    if not hasattr(type(manager), "__aenter__"):
+        if iscoroutine(manager):
+            manager.close()  # nobody will await it
+        raise TypeError(
+            f"{origin(lifespan)}: a lifespan is `async def` with one `yield`, "
+            "or what gives an async context manager"
+        )
+    return manager  # type: ignore[no-any-return]

@@ -38,7 +38,9 @@ class ExceptionHandlers:
             raise RegistrationError(f"{kind!r} is neither an exception class nor a status")
 
     def add(self, kind: type[BaseException] | int, handler: Handler) -> None:
-        """From now on `handler` answers for `kind`."""
+        """From now on `handler` answers for `kind`. Raises RegistrationError for what cannot."""
+        if not callable(handler):
+            raise RegistrationError(f"{handler!r} is not callable")
         self._handlers[kind] = handler
 
     def find(self, error: BaseException) -> Handler | None:

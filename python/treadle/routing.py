@@ -16,6 +16,14 @@ from treadle.exceptions import RegistrationError
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 """Those that a route can answer."""
 
+_KINDS = (
+    ("status", int, "an integer"),
+    ("limit_body", int, "a number of bytes"),
+    ("offload", bool, "True or False"),
+    ("cancel_on_disconnect", bool, "True or False"),
+)
+"""What the options of a route are, timeouts left out."""
+
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 
@@ -104,6 +112,14 @@ class Declared(Struct, frozen=True):
         if not isinstance(timeout, (int, float)):
             kind = type(timeout).__name__
             raise signature.SignatureError(f"timeout must be a number of seconds, not {kind}")
+        for option, type_, spelled in _KINDS:
+            value = self.options.get(option)
+            if value is not None and not isinstance(value, type_):
+                raise signature.SignatureError(
+                    f"{option} must be {spelled}, not {type(value).__name__}"
+                )
+        if (self.options.get("limit_body") or 0) < 0:
+            raise signature.SignatureError("limit_body must not be negative")
         status = self.options.get("status", 200)
         if isinstance(status, int) and not 200 <= status <= 999:
             raise signature.SignatureError(f"status {status} cannot be sent: use 200 to 999")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import enum
+import functools
 import inspect
 import types
 import typing
@@ -141,8 +142,15 @@ def _param(
             f"parameter {name!r} has a marker for its default: "
             f"write {name}: Annotated[{kind}, {parameter.default!r}]"
         )
-    hint, marker = _marker(_named(hint))
+    hint, marker = _marker(name, _named(hint))
     hint = _named(hint)
+    for member in _alternatives(_plain(hint)):
+        _, hidden = _marker(name, member)
+        if hidden is not None:
+            raise SignatureError(
+                f"parameter {name!r} has a marker inside a union: "
+                f"write Annotated[... | None, {hidden!r}]"
+            )
 
     if name in in_path:
         if marker is not None:
@@ -159,7 +167,7 @@ def _param(
         scalar, convert = _scalar(name, hint)
         return Param(name, "path", scalar=scalar, convert=convert, keyword=keyword), False
 
-    injected = _injected(hint)
+    injected = _injected(_plain(hint))
     if injected is not None:
         return Param(name, injected, keyword=keyword), False
 
@@ -167,9 +175,9 @@ def _param(
         if hint is bytes and default is None:
             return Param(name, "raw_body", keyword=keyword), True
         decoder: Callable[[], Callable[[bytes], Any]]
-        if hint is bytes:
-            # Like any body with a default; what is there is its own decoding.
-            decoder = lambda: bytes  # noqa: E731
+        if [_plain(member) for member in _alternatives(_plain(hint))] == [bytes]:
+            # Like any body with a default or constraints; what is there is its own decoding.
+            decoder = lambda: functools.partial(msgspec.convert, type=hint)  # noqa: E731
         else:
             try:
                 decoder = make_decoder(Any if hint is _EMPTY else hint)
@@ -202,7 +210,7 @@ def _param(
     ), False
 
 
-def _marker(hint: Any) -> tuple[Any, Any]:
+def _marker(name: str, hint: Any) -> tuple[Any, Any]:
     """Takes one of our markers off an `Annotated`; other metadata stays (msgspec's Meta)."""
     if get_origin(hint) is not typing.Annotated:
         return hint, None
@@ -211,6 +219,8 @@ def _marker(hint: Any) -> tuple[Any, Any]:
     rest = []
     for item in metadata:
         if _is_marker(item):
+            if marker is not None:
+                raise SignatureError(f"parameter {name!r} has two markers: it comes from one place")
             marker = item() if isinstance(item, type) else item
         else:
             rest.append(item)

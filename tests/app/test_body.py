@@ -101,11 +101,15 @@ HINTS: dict[str, Any] = {
     "/number": Annotated[int, Body],
     "/text": Annotated[str, Body()],
     "/bytes": bytes,
+    "/bytes-described": Annotated[bytes, "which"],
+    "/bytes-short": Annotated[bytes, msgspec.Meta(max_length=3)],
+    "/bytes-or-none": bytes | None,
 }
 for path, hint in HINTS.items():
     take(path, hint)
 
-NOT_OBJECTS = ("/list", "/list-int", "/structs", "/keys", "/number", "/text", "/bytes")
+NOT_OBJECTS = ("/list", "/list-int", "/structs", "/keys", "/number", "/text")
+NOT_JSON = ("/bytes", "/bytes-described", "/bytes-short", "/bytes-or-none")
 
 FIT = [
     ("/dict", '{"a": [1, null]}', {"a": [1, None]}),
@@ -130,6 +134,9 @@ FIT = [
     ("/text", '"seven"', "seven"),
     ("/bytes", b"\x00\xff", b"\x00\xff"),
     ("/bytes", b"", b""),
+    ("/bytes-described", b"\x00\xff", b"\x00\xff"),
+    ("/bytes-short", b"\x00\xff", b"\x00\xff"),
+    ("/bytes-or-none", b"null", b"null"),
 ]
 
 
@@ -146,6 +153,7 @@ def test_a_body_has_the_type_of_its_annotation(
 UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/dict", "[]", [], "Expected object, got array"),
     ("/dict-int", '{"a": "x"}', [], "Expected int, got str"),
+    ("/bytes-short", "four", [], "Expected bytes of length <= 3"),
     ("/keys", '[{"1": "a"}, {"x": "b"}]', [1], "Expected int, got str as a key"),
     ("/list-int", '[1, 2, "x"]', [2], "Expected int, got str"),
     ("/struct", '{"price": 1}', ["name"], "Object missing required field name"),
@@ -196,7 +204,7 @@ def test_pydantic_tells_all_that_is_wrong(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        *((path, "{") for path in HINTS if path not in NOT_OBJECTS),
+        *((path, "{") for path in HINTS if path not in (*NOT_OBJECTS, *NOT_JSON)),
         ("/struct", "{'name': 1}"),
         ("/struct", '{"name": "a", "price": 1} x'),
         ("/list", "[1,]"),

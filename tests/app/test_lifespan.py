@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -331,6 +331,21 @@ def test_a_lifespan_that_swallows_the_yield_is_a_failed_start() -> None:
 
     with pytest.raises(StartupError, match="didn't yield"):
         LiveServer(app).start()
+
+
+def test_a_lifespan_of_another_kind_is_a_failed_start_that_names_it() -> None:
+    async def plain(_: object) -> None: ...
+
+    def generator(_: object) -> Iterator[None]:
+        yield
+
+    for wrong in (plain, generator):
+        place = (
+            f"{__file__}:{wrong.__code__.co_firstlineno} .*{wrong.__name__}: a lifespan is `async"
+        )
+        for app in (App(lifespan=wrong), App(lane_lifespan=wrong)):  # type: ignore[arg-type]
+            with pytest.raises(StartupError, match=place):
+                LiveServer(app).start()
 
 
 def test_handlers_end_before_their_lanes_lifespan(raw: Connect) -> None:

@@ -459,7 +459,9 @@ def test_positional_only_and_keyword_only_parameters_are_passed_as_they_are(
 
 
 @app.get("/injected")
-def injected(lane: Lane, owner: App, request: Request) -> list[object]:
+def injected(
+    lane: Lane, owner: Annotated[App, "whose"], request: Annotated[Request, "this one"]
+) -> list[object]:
     return [lane.index, owner is app, request.app is app, request.lane is lane]
 
 

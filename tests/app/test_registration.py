@@ -49,6 +49,8 @@ def cookie_list(a: Annotated[list[str], Cookie]) -> None: ...
 def unknown_name(a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def list_path(id: list[int]) -> None: ...
 def undecodable(a: Annotated[dict[bytes, int] | list[int] | set[int], Body]) -> None: ...
+def two_markers(a: Annotated[str, Query(), Header()]) -> None: ...
+def hidden_marker(a: Annotated[str, Header("x-a")] | None = None) -> None: ...
 def constrained_wrong(a: Annotated[str, msgspec.Meta(ge=1), Query]) -> None: ...
 
 
@@ -96,8 +98,23 @@ MISTAKES: list[tuple[Callable[..., Any], str, dict[str, Any], str]] = [
         for status in (0, 99, 100, 1000)
     ),
     (plain, "/", {"status": 70000}, "70000"),
-    (plain, "/", {"status": "200"}, "'str' object cannot be interpreted as an integer"),
-    (plain, "/", {"limit_body": -1}, "negative"),
+    (plain, "/", {"status": "200"}, "status must be an integer, not str"),
+    (plain, "/", {"limit_body": "1 MiB"}, "limit_body must be a number of bytes, not str"),
+    (plain, "/", {"limit_body": -1}, "limit_body must not be negative"),
+    (plain, "/", {"offload": "no"}, "offload must be True or False, not str"),
+    (
+        plain,
+        "/",
+        {"cancel_on_disconnect": 0},
+        "cancel_on_disconnect must be True or False, not int",
+    ),
+    (two_markers, "/", {}, "parameter 'a' has two markers"),
+    (
+        hidden_marker,
+        "/",
+        {},
+        "parameter 'a' has a marker inside a union: write Annotated[... | None, ",
+    ),
     (plain, "/", {"tiemout": 1}, "there is no option 'tiemout'; did you mean 'timeout'?"),
     (plain, "/", {"colour": 1}, "there is no option 'colour'"),
 ]
@@ -268,6 +285,11 @@ def test_a_bad_prefix_is_refused(prefix: str) -> None:
 def test_only_an_exception_class_or_a_status_can_have_a_handler(kind: Any) -> None:
     with pytest.raises(RegistrationError, match="is neither an exception class nor a status"):
         App().exception_handler(kind)
+
+
+def test_what_cannot_be_called_is_no_exception_handler() -> None:
+    with pytest.raises(RegistrationError, match="7 is not callable"):
+        App().exception_handler(404)(7)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("default", [Query("q"), Header(), Cookie, Body()])
