@@ -200,7 +200,7 @@ class Param:
         source: str,
         *,
         scalar: str = "str",
-        convert: Callable[[str], Any] | None = None,
+        convert: Callable[[Any], Any] | None = None,
         list: bool = False,
         check: Callable[[Any], Any] | None = None,
         default: tuple[Any] | None = None,

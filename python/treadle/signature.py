@@ -4,7 +4,7 @@ The rules, in order: a parameter that the path names comes from the path; a mark
 (`Annotated[T, Query()]`) decides; `Request`, `Lane` and `App` are handed in; `bytes` is the raw
 body; a scalar type, or a list of scalars on a method without a body, comes from the query;
 everything else (dict, list, Struct, dataclass, TypedDict, pydantic model) is the JSON body. A
-`NewType` or an alias is what it stands for.
+`NewType` or an alias is what it stands for. What a `functools.partial` binds is no parameter any more.
 """
 
 from __future__ import annotations
@@ -85,12 +85,17 @@ def params(
         raise SignatureError(f"its signature cannot be read: {error}") from error
     hints = _hints(handler, caller_locals)
     in_path = dict(path_params)
+    bound = _bound(handler)
     for name in in_path:
+        if name in bound:
+            raise SignatureError(f"the path has {{{name}}}, but its parameter {name!r} is bound")
         if name not in signature.parameters:
             raise SignatureError(f"the path has {{{name}}}, but it has no parameter {name!r}")
     found: list[Param] = []
     body_name: str | None = None
     for parameter in signature.parameters.values():
+        if parameter.name in bound:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise SignatureError(f"{stars}{parameter.name} takes any number of arguments")
@@ -116,6 +121,16 @@ def _function(handler: Handler) -> Any:
     if inspect.isfunction(function) or inspect.ismethod(function) or inspect.isbuiltin(function):
         return function
     return type(function).__call__
+
+
+def _bound(handler: Handler) -> set[str]:
+    """The parameters to which a partial gives a value: the request has no say in them."""
+    bound: set[str] = set()
+    function = inspect.unwrap(handler)
+    while isinstance(function, functools.partial):
+        bound.update(function.keywords)
+        function = inspect.unwrap(function.func)
+    return bound
 
 
 def _hints(handler: Handler, caller_locals: dict[str, Any]) -> dict[str, Any]:

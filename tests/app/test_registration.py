@@ -246,6 +246,22 @@ def test_a_partial_is_a_handler_with_the_parameters_that_are_left() -> None:
     app.get("/{name}")(functools.partial(handler, "hello", mark="!"))
     with TestClient(app) as client:
         assert client.get("/ada").text == "hello ada!"
+        assert client.get("/ada?mark=?&greeting=bye").text == "hello ada!"
+
+
+def test_what_a_partial_binds_is_not_the_requests_to_change() -> None:
+    async def handler(tenant: str, store: Opaque, size: int = 1) -> list[object]:
+        return [tenant, isinstance(store, Opaque), size]
+
+    app = App()
+    bound = functools.partial(handler, tenant="ours", store=Opaque())
+    app.get("/")(bound)
+    app.get("/twice")(functools.partial(bound, size=2))
+    with TestClient(app) as client:
+        assert client.get("/?tenant=theirs&size=3").json() == ["ours", True, 3]
+        assert client.get("/twice?size=3").json() == ["ours", True, 2]
+    with pytest.raises(RegistrationError, match="but its parameter 'tenant' is bound"):
+        app.get("/{tenant}")(bound)
 
 
 def test_a_mistake_in_a_callable_object_names_its_call() -> None:
