@@ -2,7 +2,7 @@
 
 While one runs, nothing else on the lane does. A lane that comes to nothing new for `--stall-warning`
 seconds is logged, once, with what it runs and where that is; and once more, with how long it took,
-when it goes on.
+when it goes on. Lifespans that start are not watched: to load things there, blocking, is usual.
 
 The watching is native (`StallWatch`) and takes neither the interpreter nor a lane's time; only when
 there is something to say, this thread runs Python. The stack is the interpreter's own dump, which
