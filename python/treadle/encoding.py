@@ -30,7 +30,7 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
 
     Raises TypeError when the type cannot be decoded from JSON.
     """
-    if _names_pydantic(annotation):
+    if names_pydantic(annotation):
         from pydantic import TypeAdapter
 
         validate = TypeAdapter(annotation).validate_json
@@ -40,10 +40,10 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
     return lambda: msgspec.json.Decoder(annotation).decode
 
 
-def _names_pydantic(annotation: Any) -> bool:
+def names_pydantic(annotation: Any) -> bool:
     """Whether it is a pydantic model, or has one as an argument: `list[Model]`."""
     return hasattr(annotation, "model_validate_json") or any(
-        _names_pydantic(argument) for argument in get_args(annotation)
+        names_pydantic(argument) for argument in get_args(annotation)
     )
 
 

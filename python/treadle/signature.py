@@ -25,7 +25,7 @@ from uuid import UUID
 import msgspec
 
 from treadle._treadle import Param, Request
-from treadle.encoding import make_decoder
+from treadle.encoding import make_decoder, names_pydantic
 from treadle.params import Body, Cookie, Header, Query
 
 Handler = Callable[..., Any]
@@ -159,6 +159,8 @@ def _param(
         )
     hint, marker = _marker(name, _named(hint))
     hint = _named(hint)
+    if not names_pydantic(hint):
+        _refuse_foreign(name, hint)
     for member in _alternatives(_plain(hint)):
         _, hidden = _marker(name, member)
         if hidden is not None:
@@ -242,6 +244,21 @@ def _marker(name: str, hint: Any) -> tuple[Any, Any]:
     if rest:
         base = typing.Annotated[(base, *rest)]
     return base, marker
+
+
+def _refuse_foreign(name: str, hint: Any) -> None:
+    """Raises SignatureError for constraints that nobody would look at: only pydantic does."""
+    arguments = get_args(hint)
+    if get_origin(hint) is typing.Annotated:
+        for item in hint.__metadata__:
+            if type(item).__module__.partition(".")[0] in ("annotated_types", "pydantic"):
+                raise SignatureError(
+                    f"parameter {name!r}: {item!r} counts in pydantic's models alone: "
+                    "write msgspec.Meta(...)"
+                )
+        arguments = (hint.__origin__,)
+    for argument in arguments:
+        _refuse_foreign(name, argument)
 
 
 def _is_marker(item: Any) -> bool:

@@ -96,6 +96,7 @@ HINTS: dict[str, Any] = {
     "/typeddict": Range,
     "/pydantic": Model,
     "/pydantics": list[Model],
+    "/pydantics-two": Annotated[list[Model], pydantic.Field(max_length=2)],
     "/union": Cat | Dog,
     "/any": Any,
     "/number": Annotated[int, Body],
@@ -178,6 +179,12 @@ UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/pydantic", '{"name": "toolong"}', ["name"], "String should have at most 5 characters"),
     ("/pydantic", "{}", ["name"], "Field required"),
     ("/pydantics", '[{"name": "a"}, {"name": 7}]', [1, "name"], "Input should be a valid string"),
+    (
+        "/pydantics-two",
+        '[{"name": "a"}, {"name": "b"}, {"name": "c"}]',
+        [],
+        "List should have at most 2 items after validation, not 3",
+    ),
     ("/union", '{"type": "cow"}', ["type"], "Invalid value 'cow'"),
     ("/number", '"7"', [], "Expected int, got str"),
 ]
