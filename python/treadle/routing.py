@@ -87,9 +87,12 @@ class Declared(Struct, frozen=True):
 
             path_params = make([]).path_params
             return make(signature.params(self.handler, path_params, methods, self.caller_locals))
+        except RecursionError:
+            reason = "an alias in its annotations refers to itself; write Any there"
         except (signature.SignatureError, ValueError, TypeError, OverflowError) as error:
-            what = f"{'/'.join(self.methods)} {self.path}"
-            raise RegistrationError(f"{place}: cannot answer {what}: {error}") from None
+            reason = str(error)
+        what = f"{'/'.join(self.methods)} {self.path}"
+        raise RegistrationError(f"{place}: cannot answer {what}: {reason}")
 
     def _check(self) -> None:
         if not self.methods:
