@@ -41,8 +41,8 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
 
 
 def names_pydantic(annotation: Any) -> bool:
-    """Whether it is a pydantic model, or has one as an argument: `list[Model]`."""
-    return hasattr(annotation, "model_validate_json") or any(
+    """Whether it is pydantic's, a model or a dataclass, or has one as an argument: `list[Model]`."""
+    return hasattr(annotation, "__pydantic_validator__") or any(
         names_pydantic(argument) for argument in get_args(annotation)
     )
 

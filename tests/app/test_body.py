@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import httpx
 import msgspec
 import pydantic
+import pydantic.dataclasses
 import pytest
 
 from treadle import App, Body, Request
@@ -61,6 +62,11 @@ class Model(pydantic.BaseModel):
     points: list[int] = []
 
 
+@pydantic.dataclasses.dataclass
+class Size:
+    width: pydantic.PositiveInt
+
+
 class Cat(msgspec.Struct, tag="cat"):
     lives: int
 
@@ -96,6 +102,7 @@ HINTS: dict[str, Any] = {
     "/typeddict": Range,
     "/pydantic": Model,
     "/pydantics": list[Model],
+    "/pydantic-dataclass": Size,
     "/pydantics-two": Annotated[list[Model], pydantic.Field(max_length=2)],
     "/union": Cat | Dog,
     "/any": Any,
@@ -128,6 +135,7 @@ FIT = [
     ("/typeddict", '{"low": 1, "high": 2}', {"low": 1, "high": 2}),
     ("/pydantic", '{"name": "a", "points": [1]}', Model(name="a", points=[1])),
     ("/pydantics", '[{"name": "a"}]', [Model(name="a")]),
+    ("/pydantic-dataclass", '{"width": 1}', Size(1)),
     ("/union", '{"type": "dog", "name": "rex"}', Dog("rex")),
     ("/any", "null", None),
     ("/any", ' {"a" : 1.5} \n', {"a": 1.5}),
@@ -178,6 +186,7 @@ UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/typeddict", "{}", ["low"], "Object missing required field low"),
     ("/pydantic", '{"name": "toolong"}', ["name"], "String should have at most 5 characters"),
     ("/pydantic", "{}", ["name"], "Field required"),
+    ("/pydantic-dataclass", '{"width": 0}', ["width"], "Input should be greater than 0"),
     ("/pydantics", '[{"name": "a"}, {"name": 7}]', [1, "name"], "Input should be a valid string"),
     (
         "/pydantics-two",
