@@ -34,7 +34,7 @@ class RouteOptions(TypedDict, total=False):
     status: HTTP status of plain results (default 200; 204 for None).
     timeout: seconds until the client gets 504 and the Task is cancelled: for the body to arrive and
         the answer to start. A `def` handler that runs on the lane cannot be ended by it.
-    limit_body: bytes of request body taken, instead of the server's limit.
+    limit_body: bytes of request body taken, instead of the server's limit; 0 is none, not no limit.
     offload: call a blocking `def` handler on the thread pool.
     cancel_on_disconnect: False lets the handler finish when its client leaves (not when its time is
         up); what it streams is closed all the same. A client that has only sent its end (`nc -N`)
