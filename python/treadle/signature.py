@@ -83,7 +83,9 @@ def params(
         signature = inspect.signature(handler)
     except (TypeError, ValueError) as error:
         raise SignatureError(f"its signature cannot be read: {error}") from error
-    hints = _hints(handler, caller_locals)
+    except Exception as error:  # what evaluating annotations raises, from 3.14 on
+        raise SignatureError(f"its annotations cannot be read: {error}") from error
+    hints = _hints(handler, signature, caller_locals)
     in_path = dict(path_params)
     bound = _bound(handler)
     for name in in_path:
@@ -133,11 +135,29 @@ def _bound(handler: Handler) -> set[str]:
     return bound
 
 
-def _hints(handler: Handler, caller_locals: dict[str, Any]) -> dict[str, Any]:
+def _hints(
+    handler: Handler, signature: inspect.Signature, caller_locals: dict[str, Any]
+) -> dict[str, Any]:
+    annotated = function = _function(handler)
+    if _says_its_signature(handler):
+        named = signature.parameters.values()
+        known = {each.name: each.annotation for each in named if each.annotation is not _EMPTY}
+        annotated = types.SimpleNamespace(__annotations__=known)
+    names = getattr(function, "__globals__", None)
     try:
-        return typing.get_type_hints(_function(handler), localns=caller_locals, include_extras=True)
+        return typing.get_type_hints(annotated, names, caller_locals, include_extras=True)
     except Exception as error:
         raise SignatureError(f"its annotations cannot be read: {error}") from error
+
+
+def _says_its_signature(handler: Handler) -> bool:
+    """Whether a decorator has set `__signature__`: what is under it has other annotations."""
+    function = handler
+    while True:
+        function = inspect.unwrap(function, stop=lambda each: hasattr(each, "__signature__"))
+        if not isinstance(function, functools.partial):
+            return hasattr(function, "__signature__")
+        function = function.func
 
 
 def has_body(methods: list[str]) -> bool:

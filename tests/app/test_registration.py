@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -246,6 +248,38 @@ def test_an_async_wrapper_around_a_plain_function_is_still_awaited() -> None:
     app.get("/{id}")(wrapper)
     with TestClient(app) as client:
         assert client.get("/1").json() == 1
+
+
+def test_a_decorator_may_say_the_signature_itself() -> None:
+    def signed(handler: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(handler)
+        def inner(*args: Any, who: str, **kwargs: Any) -> Any:
+            return handler(*args, user=who, **kwargs)
+
+        known = inspect.signature(handler).parameters
+        kind = inspect.Parameter.KEYWORD_ONLY
+        who = inspect.Parameter("who", kind, annotation=Annotated[str, Header("x-who")])
+        inner.__signature__ = inspect.Signature([known["item"], who])  # type: ignore[attr-defined]
+        return inner
+
+    @signed
+    def handler(item: int, user: str, more: int = 1) -> list[object]:
+        return [item, user, more]
+
+    app = App()
+    app.get("/{item}")(handler)
+    app.get("/partial")(functools.partial(handler, item=2))
+    with TestClient(app, headers={"x-who": "ada"}) as client:
+        assert client.get("/7?who=eve").json() == [7, "ada", 1]
+        assert client.get("/partial?item=7").json() == [2, "ada", 1]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated by `def`")
+def test_an_annotation_that_cannot_be_evaluated_is_told_with_the_handlers_place() -> None:
+    names: dict[str, Any] = {}
+    exec(compile("def handler(a: Nowhere): ...", "its.py", "exec", dont_inherit=True), names)
+    for said in kinds(lambda target: target.get("/")(names["handler"])):
+        assert said.startswith("its.py:1 handler: cannot answer GET /: its annotations cannot be")
 
 
 def test_a_partial_is_a_handler_with_the_parameters_that_are_left() -> None:
