@@ -103,6 +103,25 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(start: Start) -> None:
         assert ask(port, "/stats")[0].status == 200
 
 
+def test_a_client_that_says_little_at_a_time_has_no_more_time(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "TIMEOUT", 0.3)
+    with socket.create_connection(("127.0.0.1", start())) as client:
+        client.sendall(b"GET /stats HTTP/1.0\r\nX: ")
+        client.settimeout(0.05)
+        for _ in range(200):
+            try:
+                client.sendall(b"x")
+                if not client.recv(1):
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+    pytest.fail("it is still listened to")
+
+
 def test_no_more_than_a_few_are_answered_at_once(start: Start) -> None:
     port = start()
     with ExitStack() as silent:

@@ -11,11 +11,13 @@ answered. Several processes may wait on one inherited socket: whoever accepts fi
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -33,7 +35,7 @@ MOST = 16
 """Connections answered at once; one more is closed without an answer."""
 
 TIMEOUT = 5.0
-"""Seconds that a client may be silent, or not take its answer."""
+"""Seconds that a client has to say what it wants, and then to take its answer."""
 
 
 class Service:
@@ -113,10 +115,27 @@ class Service:
             self._places.release()
 
 
+class _Asked(io.RawIOBase):
+    """What a client says until `deadline`, of `time.monotonic`: however little of it at a time."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
+
+
 class _Answer(BaseHTTPRequestHandler):
     """One connection."""
 
-    timeout = TIMEOUT
     server_version = "treadle"
     sys_version = ""
     error_content_type = "text/plain; charset=utf-8"
@@ -127,6 +146,18 @@ class _Answer(BaseHTTPRequestHandler):
         self._metrics = metrics
         # Its base wants the server's object only to pass it on to subclasses.
         super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]
+
+    def setup(self) -> None:
+        """Has the whole request read within the time."""
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Asked(self.connection, time.monotonic() + TIMEOUT))
+
+    def parse_request(self) -> bool:
+        """Reads the rest of the request; then the time of the answer begins."""
+        is_request = super().parse_request()
+        self.connection.settimeout(TIMEOUT)
+        return is_request
 
     def do_GET(self) -> None:
         """Answers `/stats` and `/metrics`."""
