@@ -254,7 +254,8 @@ impl Transport {
             }
         }
         self.delivered.set(true);
-        if matches!(self.info.phase(), Phase::New | Phase::Idle) {
+        // What is late of a body that nobody reads is no head.
+        if matches!(self.info.phase(), Phase::New | Phase::Idle) && self.info.body_done.get() {
             self.info.enter(Phase::Head);
         }
         let start = cursor.initialize_unfilled_to(1).as_ptr().addr();

@@ -121,6 +121,18 @@ def test_an_idle_connection_is_closed_without_a_word(serve: Any, raw: Any) -> No
     assert time.monotonic() - started >= SHORT / 2
 
 
+@pytest.mark.parametrize("parts", [[b"late!"], [b"la", b"te!"]])
+def test_the_late_body_that_nobody_reads_begins_no_head(
+    serve: Any, raw: Any, parts: list[bytes]
+) -> None:
+    connection = raw(serve(app(), timeout_header=SHORT, timeout_keep_alive=5 * SHORT))
+    connection.send(request("GET", "/", "Content-Length: 5"))
+    assert connection.response().status == 200
+    for part in parts:
+        connection.send(part)
+    assert connection.rest() == b""
+
+
 def test_a_busy_connection_is_not_idle(serve: Any, raw: Any, hold: Hold) -> None:
     live = serve(app(hold), timeout_keep_alive=SHORT)
     busy = raw(live)
