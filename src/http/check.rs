@@ -83,20 +83,19 @@ fn repeats_content_length(transport: &Transport, value: &HeaderValue) -> bool {
 
 /// Whether a line in front of a chunk is malformed in what has arrived with the head that says with
 /// `value` that there are chunks. What arrives later is looked at then. Where the received bytes
-/// are gone this body is hyper's alone, which frames it all the same.
+/// are gone this body is hyper's alone, which frames it all the same; nothing follows it then.
 fn begins_with_malformed_chunk(transport: &Transport, value: &HeaderValue) -> bool {
-    let scan = |bytes: &[u8]| match bytes.starts_with(value.as_bytes()) {
-        true => scan_behind_head(bytes),
-        // Not where they are thought to be.
-        false => Scanned::Ended,
-    };
-    match transport.look_from(value, scan) {
+    match transport.look_from(value, scan_behind_head) {
         Some(Scanned::GoesOn(lines)) => {
             transport.follow_chunks(lines);
             false
         }
         Some(Scanned::Malformed) => true,
-        Some(Scanned::Ended) | None => false,
+        Some(Scanned::Ended) => false,
+        None => {
+            transport.info.is_unseen.set(true);
+            false
+        }
     }
 }
 

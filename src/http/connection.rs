@@ -240,6 +240,7 @@ impl<S: Service> ConnectionTask<S> {
                 let is_busy = matches!(info.phase(), Phase::Handling | Phase::Responding);
                 if is_busy && !transport.is_read_waiting() {
                     info.lane.look_soon(info.key.get());
+                    transport.want_received();
                 }
                 let is_one_of_many = info.requests() == 1 && info.lane.awake.get() > AWAKE_FREELY;
                 if is_one_of_many && info.phase() == Phase::Idle && self.can_rest() {

@@ -158,6 +158,7 @@ impl Exchange {
         info.expired.set(false);
         info.awaits_body.set(false);
         info.answered.set(false);
+        info.is_unseen.set(false);
         info.patience.set(lane.patience());
         info.body_done.set(body.is_end_stream());
         info.is_http10.set(head.version == Version::HTTP_10);

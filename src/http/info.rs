@@ -92,9 +92,12 @@ pub struct ConnectionInfo {
     /// that its body is empty says nothing about its length.
     pub(super) is_own_head: Cell<bool>,
     /// Nothing may follow this request, because its end was not reached, or is not beyond doubt:
-    /// nobody read its chunks or its large body, or it ended in trailers (hyper takes a bare LF
-    /// behind the last chunk for their start, and what follows for more of them).
+    /// nobody read its chunks or its large body, or could look at what is in front of the chunks,
+    /// or it ended in trailers (hyper takes a bare LF behind the last chunk for their start, and what
+    /// follows for more of them).
     pub(super) loses_step: Cell<bool>,
+    /// Nobody could look at what the request in flight has in front of its chunks.
+    pub(super) is_unseen: Cell<bool>,
     timing: Rc<Timing>,
     /// When the last byte of the last answer went out, in the clock's ticks.
     pub(super) written: Cell<u64>,
@@ -125,6 +128,7 @@ impl ConnectionInfo {
             is_http10: Cell::new(false),
             is_own_head: Cell::new(false),
             loses_step: Cell::new(false),
+            is_unseen: Cell::new(false),
             timing: Rc::default(),
             written: Cell::new(0),
             leftover: RefCell::default(),

@@ -20,6 +20,7 @@ use tokio::io::ReadBuf;
 
 use super::chunks::{ChunkLines, Scanned};
 use super::info::{ConnectionInfo, Phase};
+use super::lane::HttpLane;
 use super::reckoning::Unsent;
 use super::stream::Stream;
 
@@ -30,6 +31,8 @@ pub(crate) struct Window {
     owner: Option<u64>,
     len: usize,
     end: usize,
+    /// The owner, by its key: it may have to look at them later.
+    wanted_by: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub(super) struct Wire {
     pub(super) written: usize,
     /// The head so far, if it takes more than one read to arrive.
     partial: Vec<u8>,
+    /// Where `partial` is the last read itself, kept for the requests in it that have yet to be
+    /// parsed: the address just past the place that it was copied to.
+    partial_end: Option<usize>,
 }
 
 /// A connection's socket.
@@ -84,6 +90,7 @@ impl Transport {
                 out: Vec::new(),
                 written: 0,
                 partial: Vec::new(),
+                partial_end: None,
             }),
             read_waiting: Cell::new(false),
             delivered: Cell::new(false),
@@ -173,7 +180,7 @@ impl Transport {
     /// none is the end.
     pub(crate) fn poll_read_scratch(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let lane = &self.info.lane;
-        lane.window.set(Window::default());
+        lane.give_up_window(None);
         let mut scratch = lane.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         ready!(self.wire.borrow_mut().stream.poll_read(cx, &mut buffer))?;
@@ -198,10 +205,15 @@ impl Transport {
             return Poll::Ready(Ok(()));
         }
         let lane = &self.info.lane;
+        lane.give_up_window(Some(self.info.id()));
         let mut scratch = lane.scratch.borrow_mut();
         let mut wire = self.wire.borrow_mut();
         let wire = &mut *wire;
         let room = cursor.remaining().min(scratch.len());
+        if wire.partial_end.take().is_some() && self.info.phase() != Phase::Idle {
+            // Not for a head: of what was received before, nothing is left to be parsed.
+            wire.partial = Vec::new();
+        }
         let window = lane.window.get();
         if self.info.phase() == Phase::Head && window.owner == Some(self.info.id()) {
             // hyper reads again, so the head was not complete: keep what there is of it.
@@ -254,19 +266,44 @@ impl Transport {
             }
         }
         self.delivered.set(true);
-        // What is late of a body that nobody reads is no head.
-        if matches!(self.info.phase(), Phase::New | Phase::Idle) && self.info.body_done.get() {
-            self.info.enter(Phase::Head);
+        if matches!(self.info.phase(), Phase::New | Phase::Idle) {
+            if self.info.body_done.get() {
+                self.info.enter(Phase::Head);
+            } else if wire.partial.capacity() > 0 {
+                // What is late of a body that nobody reads is no head, and none began before it.
+                wire.partial = Vec::new();
+            }
         }
         let start = cursor.initialize_unfilled_to(1).as_ptr().addr();
         cursor.put_slice(&scratch[..read]);
-        lane.window.set(Window { owner: Some(self.info.id()), len: read, end: start + read });
+        let owner = Some(self.info.id());
+        lane.window.set(Window { owner, len: read, end: start + read, wanted_by: None });
         Poll::Ready(Ok(()))
     }
 
+    /// There may be further requests in hyper's buffer, and it is not their turn yet: what was
+    /// received last is to be looked at then.
+    pub(crate) fn want_received(&self) {
+        let lane = &self.info.lane;
+        let window = lane.window.get();
+        if window.owner == Some(self.info.id()) {
+            lane.window.set(Window { wanted_by: Some(self.info.key.get()), ..window });
+        }
+    }
+
+    /// Keeps what was received last, if it is in `window`: another connection is about to read.
+    /// Where hyper waits for more, it has parsed that already.
+    fn keep_received(&self, window: Window) {
+        if window.owner == Some(self.info.id()) && !self.read_waiting.get() {
+            let mut wire = self.wire.borrow_mut();
+            wire.partial = self.info.lane.scratch.borrow()[..window.len].to_vec();
+            wire.partial_end = Some(window.end);
+        }
+    }
+
     /// What `look` makes of the bytes that were received from `value` on, a header's of the head that
-    /// was parsed last. They are at hand unless another connection has read since, which takes a
-    /// head that arrived behind the body of a request that was slow to answer.
+    /// was parsed last. They are at hand unless another connection has read since the first part of
+    /// this head arrived behind an earlier request.
     pub(crate) fn look_from<T>(
         &self,
         value: &HeaderValue,
@@ -274,19 +311,21 @@ impl Transport {
     ) -> Option<T> {
         let lane = &self.info.lane;
         let window = lane.window.get();
-        if window.owner != Some(self.info.id()) {
-            return None;
-        }
-        // The bytes are contiguous where hyper has them, and the last one's place is known.
-        let from_end = window.end.wrapping_sub(value.as_bytes().as_ptr().addr());
+        let wire = self.wire.borrow();
         let scratch = lane.scratch.borrow();
-        let last = &scratch[..window.len];
+        let (partial, last, end) = if window.owner == Some(self.info.id()) {
+            (&wire.partial[..], &scratch[..window.len], window.end)
+        } else {
+            (&[][..], &wire.partial[..], wire.partial_end?)
+        };
+        // The bytes are contiguous where hyper has them, and the last one's place is known.
+        let from_end = end.wrapping_sub(value.as_bytes().as_ptr().addr());
+        let look = |bytes: &[u8]| bytes.starts_with(value.as_bytes()).then(|| look(bytes));
         if let Some(start) = last.len().checked_sub(from_end) {
-            return Some(look(&last[start..]));
+            return look(&last[start..]);
         }
-        let partial = &self.wire.borrow().partial;
         let start = (partial.len() + last.len()).checked_sub(from_end)?;
-        Some(look(&[&partial[start..], last].concat()))
+        look(&[&partial[start..], last].concat())
     }
 
     /// What is still to be received goes on with a chunked body, there.
@@ -324,11 +363,29 @@ impl Transport {
         end(&wire.partial).unwrap_or_else(|| wire.partial.len() + end(last).unwrap_or(last.len()))
     }
 
-    /// The head is parsed: the bytes it was parsed from are not needed any more.
+    /// The head is parsed: the bytes it was parsed from are not needed any more, unless there may be
+    /// further heads in them.
     pub(crate) fn forget_head(&self) {
         let mut wire = self.wire.borrow_mut();
-        if wire.partial.capacity() > 0 {
+        if wire.partial.capacity() > 0 && wire.partial_end.is_none() {
             wire.partial = Vec::new();
+        }
+    }
+}
+
+impl HttpLane {
+    /// The scratch buffer is about to be read into, for the connection `reader`, which may go on from
+    /// the bytes that it has there itself. Those of any other are forgotten, or kept for it.
+    pub(super) fn give_up_window(&self, reader: Option<u64>) {
+        let window = self.window.get();
+        if reader.is_some() && window.owner == reader {
+            return;
+        }
+        self.window.set(Window::default());
+        if let Some(key) = window.wanted_by
+            && let Some(owner) = self.registry.borrow().get(key)
+        {
+            owner.keep_received(window);
         }
     }
 }

@@ -191,8 +191,8 @@ impl HttpLane {
         let ticket = ticket.unwrap_or_else(|| LoadTicket::take(&self.load));
         // The request is often there already; then the reactor need not be asked.
         let prefix = {
+            self.give_up_window(None);
             let mut scratch = self.scratch.borrow_mut();
-            self.window.set(Window::default());
             match socket.read_waiting(&mut scratch) {
                 Ok(0) => return,
                 Ok(read) => Bytes::copy_from_slice(&scratch[..read]),

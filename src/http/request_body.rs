@@ -211,7 +211,7 @@ impl RequestBody {
 
     fn note_step(&self, lost: bool) {
         if self.connection.requests() == self.request {
-            self.connection.loses_step.set(lost);
+            self.connection.loses_step.set(lost || self.connection.is_unseen.get());
         }
     }
 

@@ -44,6 +44,10 @@ impl Registry {
         self.entries.try_remove(key).map(|entry| entry.transport)
     }
 
+    pub(crate) fn get(&self, key: usize) -> Option<&Transport> {
+        self.entries.get(key).map(|entry| &*entry.transport)
+    }
+
     /// Looks at a connection at tick `due` at the latest.
     pub(crate) fn look_by(&mut self, key: usize, due: u32) {
         if let Some(entry) = self.entries.get_mut(key)

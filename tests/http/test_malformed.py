@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from support.echo import Echo
+from support.hold import Hold
 from support.messages import (
     assert_problem,
     assert_serves,
@@ -15,6 +17,8 @@ from support.messages import (
     request,
 )
 from support.raw import RawResponse
+
+from treadle import App, Request
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\n"
@@ -206,6 +210,85 @@ def test_a_control_character_in_an_extension_is_found_however_it_arrives(
     if path == b"/":
         assert received.startswith(b"HTTP/1.1 400 ")
     assert received.count(b"HTTP/1.1 ") <= 1
+    assert "/echo/smuggled" not in [seen.path for seen in echo.seen]
+
+
+EVIL = b"3\r\nabc\r\n3;a\0b\r\ndef\r\n0\r\n\r\n" + SMUGGLED
+
+
+@pytest.mark.parametrize("between", [b"", POST + b"Content-Length: 2\r\n\r\nok"])
+def test_a_control_character_in_an_extension_is_found_behind_a_slow_request(
+    serve: Any, raw: Any, hold: Hold, between: bytes
+) -> None:
+    app = App()
+
+    @app.get("/slow")
+    async def slow() -> None:
+        await hold()
+
+    @app.post("/")
+    async def root(request: Request) -> bytes:
+        await asyncio.sleep(0)
+        return await request.body()
+
+    live = serve(app)
+    connection = raw(live)
+    connection.send(request("GET", "/slow") + between + POST + CHUNKED + b"\r\n" + EVIL)
+    hold.wait_arrival()
+    # An answer on another connection of the same lane: what this one has sent is read.
+    assert raw(live).get("/none").status == 404
+    hold.release()
+    assert connection.response().status == 204
+    if between:
+        assert connection.response().body == b"ok"
+    assert connection.response().status == 400
+    assert connection.is_closed()
+
+
+def test_a_head_behind_a_late_body_is_not_taken_for_what_was_kept(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    app = App()
+
+    @app.get("/slow")
+    async def slow() -> None:
+        await hold()
+
+    @app.post("/deaf")
+    def deaf() -> None: ...
+
+    @app.post("/")
+    async def root(request: Request) -> bytes:
+        return await request.body()
+
+    live = serve(app)
+    connection, other = raw(live), raw(live)
+    late = request("POST", "/deaf", "Content-Length: 6", "X: y") + b"ab"
+    connection.send(request("GET", "/slow") + late)
+    hold.wait_arrival()
+    assert other.get("/none").status == 404
+    hold.release()
+    assert [connection.response().status for _ in range(2)] == [204, 204]
+    # The parts are read one by one: there is an answer on the other connection after each.
+    for part in (b"cdef" + POST + b"Content-Length: 2\r\nX: " + b"x" * 40, b"\r\n\r\nok"):
+        connection.send(part)
+        assert other.get("/none").status == 404
+    assert connection.response().body == b"ok"
+
+
+@pytest.mark.parametrize("split", range(20, 61, 8))
+def test_nothing_follows_chunks_that_could_not_be_looked_at(
+    echo: Echo, raw: Any, split: int
+) -> None:
+    connection = raw(echo)
+    message = POST + CHUNKED + b"\r\n" + EVIL
+    connection.send(request("GET", "/echo/first") + message[:split])
+    assert connection.response().status == 200
+    # The first part has been read with the request before it, and its place used again.
+    assert_serves(raw(echo))
+    connection.send(message[split:])
+    assert connection.response().status in (200, 400)
+    assert connection.is_closed()
     assert "/echo/smuggled" not in [seen.path for seen in echo.seen]
 
 
