@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -36,33 +37,53 @@ async def pump(
     if submit is not None and not isinstance(iterator, AsyncIterable):
         await _Offloaded(iterator, submit, request).pump(sink)
         return
+    # An iterable may make its iterator anew: a generator, mostly.
+    made: Any = iterator
     try:
         if sink is None:
             pass
         elif isinstance(iterator, AsyncIterable):
-            async for chunk in iterator:
+            made = aiter(iterator)
+            async for chunk in made:
                 await sink.send(chunk)
         else:
-            for chunk in iterator:
+            made = iter(iterator)
+            for chunk in made:
                 await sink.send(chunk)
     finally:
         # Not left to the garbage collector: the generator's own `finally` runs now.
-        close: Any = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()
-        else:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+        try:
+            await _close(made)
+        finally:
+            if made is not iterator:
+                await _close(iterator)
+
+
+async def _close(iterator: Any) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()
+    else:
+        _close_plain(iterator)
+
+
+def _close_plain(iterator: Any) -> None:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        close()
 
 
 class _Offloaded:
     """A plain iterator that is only touched by threads of the pool, one at a time."""
 
     def __init__(
-        self, iterable: Iterable[Chunk], submit: Submit, request: tuple[int, str, str]
+        self,
+        iterable: Iterable[Chunk],
+        submit: Submit,
+        request: tuple[int, str, str],
     ) -> None:
         self._iterable = iterable
+        self._iterator: Iterator[Chunk] | None = None
         self._submit = submit
         self._request = request
         self._context = copy_context()
@@ -72,36 +93,55 @@ class _Offloaded:
         try:
             if sink is None:
                 return
-            iterator = await self._call(iter, self._iterable)
-            while (chunk := await self._call(next, iterator, _END)) is not _END:
+            await self._call(self._start)
+            while (chunk := await self._call(next, self._iterator, _END)) is not _END:
                 await sink.send(chunk)
         finally:
-            if (close := getattr(self._iterable, "close", None)) is not None:
-                await self._close(close)
+            await self._close()
+
+    def _start(self) -> None:
+        self._iterator = iter(self._iterable)
+
+    def _end(self) -> None:
+        try:
+            _close_plain(self._iterator)
+        finally:
+            if self._iterator is not self._iterable:
+                _close_plain(self._iterable)
 
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        call = _Call(function, args, self._context, self._request)
-        self._running = self._submit(call)
-        await asyncio.wrap_future(self._running)
+        call, running = self._begin(function, *args)
+        self._running = running
+        await asyncio.wrap_future(running)
         if call.error is not None:
             raise call.error
         return call.value
 
-    async def _close(self, close: Callable[[], object]) -> None:
+    def _begin(self, function: Callable[..., Any], *args: Any) -> tuple[_Call, Future[None]]:
+        call = _Call(function, args, self._context, self._request)
+        return call, self._submit(call)
+
+    async def _close(self) -> None:
         running = self._running
         if running is None or running.done():
-            await self._call(close)
+            if hasattr(self._iterator, "close") or hasattr(self._iterable, "close"):
+                await self._call(self._end)
             return
         # The Task was cancelled while a thread was in the iterator: it is closed after that.
-        call = _Call(close, (), self._context, self._request)
+        running.add_done_callback(self._close_after)
 
-        def closed(_: Future[None]) -> None:
-            if call.error is not None:
-                logging.getLogger("treadle").error(
-                    "a streaming response could not be closed", exc_info=call.error
-                )
+    def _close_after(self, _: Future[None]) -> None:
+        # Where the pool has ended, so has the server: nothing is left to close it on.
+        with suppress(RuntimeError):
+            call, closing = self._begin(self._end)
+            closing.add_done_callback(lambda _: _tell(call.error))
 
-        running.add_done_callback(lambda _: self._submit(call).add_done_callback(closed))
+
+def _tell(error: BaseException | None) -> None:
+    if error is not None:
+        logging.getLogger("treadle").error(
+            "a streaming response could not be closed", exc_info=error
+        )
 
 
 class _Call:

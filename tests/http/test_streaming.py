@@ -121,6 +121,34 @@ def test_the_generator_runs_in_the_task_and_context_of_its_handler(serve: Any, r
     assert connection.get("/").body == b"set same"
 
 
+def test_the_generator_that_an_iterable_makes_is_closed_in_the_same_task(
+    serve: Any, raw: Any
+) -> None:
+    closed = Queue[bool]()
+
+    class Chunks:
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            task = asyncio.current_task()
+            try:
+                while True:
+                    yield b"x" * 65536
+            finally:
+                await asyncio.sleep(0)
+                closed.put(asyncio.current_task() is task)
+
+    app = App()
+
+    @app.get("/")
+    async def root() -> StreamingResponse:
+        return StreamingResponse(Chunks())
+
+    connection = raw(serve(app))
+    connection.send(request("GET"))
+    connection.exactly(65536)
+    connection.reset()
+    assert take(closed)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_generator_is_closed_at_its_end(serve: Any, raw: Any, kind: str) -> None:
     ended: Queue[str] = Queue()

@@ -9,9 +9,11 @@ from queue import Queue
 from typing import Any
 
 import pytest
-from support.hold import Hold, take
+from support.hold import DEADLINE, Hold, take
 from support.messages import assert_serves, request
 from support.streams import streams
+
+from treadle import App, StreamingResponse
 
 
 def test_the_iterator_of_an_offloaded_handler_blocks_no_lane(
@@ -65,6 +67,57 @@ def test_an_iterator_on_the_pool_is_closed_when_its_client_leaves(
         assert_serves(raw(live), "/other")
         hold.release()
     assert take(closed).startswith("treadle-offload")
+
+
+def test_a_generator_that_an_iterable_makes_is_closed_on_the_pool(serve: Any, raw: Any) -> None:
+    closed = Queue[str]()
+
+    class Chunks:
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"a" * 65536
+            finally:
+                closed.put("generator")
+                closed.put(threading.current_thread().name)
+
+        def close(self) -> None:
+            closed.put("iterable")
+
+    app = App()
+
+    @app.get("/", offload=True)
+    def root() -> StreamingResponse:
+        return StreamingResponse(Chunks())
+
+    connection = raw(serve(app))
+    connection.send(request("GET"))
+    connection.exactly(65536)
+    connection.reset()
+    assert take(closed) == "generator"
+    assert take(closed).startswith("treadle-offload")
+    assert take(closed) == "iterable"
+
+
+def test_a_generator_that_outlasts_its_server_fails_nothing(
+    serve: Any, raw: Any, hold: Hold, caplog: pytest.LogCaptureFixture
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def make() -> Iterator[bytes]:
+        threads.append(threading.current_thread())
+        hold.block()
+        yield b"a"
+
+    live = serve(streams(make, kind="sync", offload=True), grace=0.05)
+    connection = raw(live)
+    connection.send(request("GET"))
+    hold.wait_arrival()
+    live.stop()
+    hold.release()
+    threads[0].join(DEADLINE)
+    assert not threads[0].is_alive()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_failure_on_the_pool_breaks_the_message_off(
