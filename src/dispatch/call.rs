@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -46,6 +46,8 @@ pub(super) struct Call {
     /// The Task that goes on after the handler's ended; the connection fetches it.
     moved: RefCell<Option<Waiting>>,
     outlet: RefCell<Option<Outlet>>,
+    /// The answer to a HEAD, which goes out once the iterator that it does not want is closed.
+    held: RefCell<Option<Outgoing>>,
     ended: Cell<bool>,
     /// The exception whose handler the Task runs now.
     rescued: RefCell<Option<PyErr>>,
@@ -77,6 +79,7 @@ impl Call {
             kept: RefCell::new(None),
             moved: RefCell::new(None),
             outlet: RefCell::new(None),
+            held: RefCell::new(None),
             ended: Cell::new(false),
             rescued: RefCell::new(None),
             in_hand,
@@ -100,7 +103,8 @@ impl Call {
         self.rescued.replace(Some(first));
     }
 
-    /// Answers with the head of a stream; gives the coroutine that sends its chunks.
+    /// Answers with the head of a stream; gives the coroutine that sends its chunks, or closes their
+    /// iterator where only the head is asked for.
     pub(super) fn stream(
         &self,
         py: Python<'_>,
@@ -108,6 +112,11 @@ impl Call {
         iterator: &Py<PyAny>,
     ) -> PyResult<Py<PyAny>> {
         let (sender, body) = channel();
+        if self.head.method() == Method::HEAD {
+            let coroutine = self.close(py, iterator)?;
+            self.held.replace(Some(head.map(|()| Body::Stream(body)).into()));
+            return Ok(coroutine);
+        }
         let outlet = Outlet::new(sender, declared(&head));
         let sink = Py::new(py, Sink::new(outlet.clone()))?;
         let pump = self.pump(py, iterator, sink.into_any())?;
@@ -144,6 +153,16 @@ impl Call {
 
     /// The pump ended.
     fn end_stream(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+        if let Some(response) = self.held.take() {
+            if let Err(error) = outcome
+                && !self.abandoned.get()
+                && !is_cancelled(py, &error)
+            {
+                self.dispatcher.report(py, &self.plan, &self.head, error);
+            }
+            self.answer(response);
+            return Next::Done;
+        }
         let outlet = self.outlet.take();
         let Err(error) = outcome else {
             if let Some(outlet) = outlet {
@@ -452,7 +471,9 @@ impl Drop for Running {
         let Some(task) = self.give_up() else {
             return;
         };
-        let is_told = has_told(&self.call.request, task.context());
+        // One that closes an iterator is cleaning up already.
+        let is_told =
+            self.call.held.borrow().is_some() || has_told(&self.call.request, task.context());
         Python::attach(|py| {
             if self.call.plan.cancel_on_disconnect && !is_told {
                 task.cancel(py);

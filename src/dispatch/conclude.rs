@@ -1,6 +1,6 @@
 //! What becomes of a handler's outcome.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::kept::Kept;
 use super::{Answer, Dispatcher};
 use crate::app::{BodyState, Plan, Reply, Request};
 use crate::bridge::is_cancelled;
-use crate::http::{Body, Outgoing, channel, closing_problem, problem};
+use crate::http::{Outgoing, closing_problem, problem};
 use crate::python::call::vectorcall;
 use crate::python::coroutine::is_coroutine;
 
@@ -35,21 +35,12 @@ pub(super) enum Conclusion {
 }
 
 /// What is left to do for a reply.
-fn conclusion(head: &Kept, reply: Reply) -> Conclusion {
+fn conclusion(reply: Reply) -> Conclusion {
     match reply {
         Reply::Plain(plain) => Conclusion::Reply(Outgoing::Plain(plain)),
         Reply::Whole(response) => Conclusion::Reply(response.into()),
-        Reply::Stream(response, _) if head.method() == Method::HEAD => {
-            Conclusion::Reply(head_of(response).into())
-        }
         Reply::Stream(response, iterator) => Conclusion::Stream(response, iterator),
     }
-}
-
-/// The head of a stream that is not wanted: HEAD asks for it alone, the iterator stays unstarted.
-fn head_of(response: http::Response<()>) -> http::Response<Body> {
-    let (_sender, body) = channel();
-    response.map(|()| Body::Stream(body))
 }
 
 impl Dispatcher {
@@ -91,7 +82,7 @@ impl Dispatcher {
     ) -> Conclusion {
         let error = match given {
             Ok(Given::Coroutine(coroutine)) => return Conclusion::Await(coroutine),
-            Ok(Given::Reply(reply)) => return conclusion(head, reply),
+            Ok(Given::Reply(reply)) => return conclusion(reply),
             Err(error) => error,
         };
         match self.handle(py, head, request, &error) {
@@ -111,7 +102,7 @@ impl Dispatcher {
         first: PyErr,
     ) -> Conclusion {
         match outcome.and_then(|result| self.encoder.reply(&result, None)) {
-            Ok(reply) => conclusion(head, reply),
+            Ok(reply) => conclusion(reply),
             Err(second) => Conclusion::Reply(self.second(py, plan, head, second, first)),
         }
     }
@@ -186,7 +177,7 @@ impl Dispatcher {
         if is_coroutine(&result) {
             return Ok(Some(Conclusion::Rescue(result.unbind(), error.clone_ref(py))));
         }
-        Ok(Some(conclusion(head, self.encoder.reply(&result, None)?)))
+        Ok(Some(conclusion(self.encoder.reply(&result, None)?)))
     }
 
     /// 500, with the traceback in the log and nothing of it in the answer.

@@ -74,6 +74,10 @@ class Failed(Exception):
 def live(serve: Any, hold: Hold, chunks: Any) -> LiveServer:
     app = App()
 
+    @app.get("/now")
+    async def now() -> StreamingResponse:
+        return StreamingResponse(chunks, headers={"X-Of": "get"})
+
     @app.get("/kept", cancel_on_disconnect=False)
     async def kept() -> StreamingResponse:
         await hold()
@@ -101,6 +105,73 @@ def live(serve: Any, hold: Hold, chunks: Any) -> LiveServer:
         await hold()
 
     return serve(app)
+
+
+def test_one_of_which_only_the_head_is_asked_for(
+    live: LiveServer, raw: Any, chunks: Chunks
+) -> None:
+    connection = raw(live)
+    for _ in range(2):
+        connection.send(request("HEAD", "/now"))
+        response = connection.response("HEAD")
+        assert (response.status, response.header("x-of")) == (200, "get")
+        assert_closed(chunks)
+
+
+def test_a_head_is_answered_although_the_iterator_cannot_be_closed(
+    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = App()
+
+    class Stuck:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            raise Failed
+
+    @app.get("/")
+    def root() -> StreamingResponse:
+        return StreamingResponse(Stuck())
+
+    connection = raw(serve(app))
+    connection.send(request("HEAD"))
+    assert connection.response("HEAD").status == 200
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is Failed
+
+
+def test_the_client_that_leaves_does_not_break_into_the_close(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    app = App()
+
+    class Slow(AsyncChunks):
+        async def aclose(self) -> None:
+            await hold()
+
+    @app.get("/")
+    async def root() -> StreamingResponse:
+        return StreamingResponse(Slow())
+
+    @app.get("/held")
+    async def held() -> None:
+        await hold()
+
+    live = serve(app)
+    connection = raw(live)
+    connection.send(request("HEAD"))
+    hold.wait_arrival()
+    connection.reset()
+    # Once this one's leaving was seen, that of the one before was.
+    later = raw(live)
+    later.send(request("GET", "/held"))
+    hold.wait_arrival()
+    later.reset()
+    assert hold.outcome() == "CancelledError"
+    hold.release()
+    assert hold.outcome() == "finished"
 
 
 def test_a_handler_that_went_on_without_its_client(
