@@ -56,7 +56,7 @@ pub mod _treadle {
         StreamingResponse,
     };
     #[pymodule_export]
-    use crate::dispatch::{RouteTable, Sink};
+    use crate::dispatch::{ChunkCalls, RouteTable, Sink};
     #[pymodule_export]
     use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
     #[pymodule_export]

@@ -25,6 +25,7 @@ __all__ = [
     "BUILD_PROFILE",
     "FREE_THREADED",
     "Acceptor",
+    "ChunkCalls",
     "HTMLResponse",
     "Handle",
     "Headers",
@@ -246,6 +247,14 @@ class RouteTable:
     def add(self, route: Route) -> str | None: ...
     def add_all(self, added: list[Route]) -> tuple[int, str] | None: ...
     def routes(self) -> list[Route]: ...
+
+@final
+class ChunkCalls:
+    """Counts the calls of one stream's iterator on the thread pool, one at a time."""
+
+    def wait(self) -> None: ...
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
 
 @final
 class Sink:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
-from treadle._treadle import Sink
+from treadle._treadle import ChunkCalls, Sink
 
 Chunk = bytes | str
 Submit = Callable[[Any], Future[None]]
@@ -27,15 +27,16 @@ async def pump(
     sink: Sink | None,
     submit: Submit | None = None,
     request: tuple[int, str, str] = (0, "", ""),
+    calls: ChunkCalls | None = None,
 ) -> None:
     """Sends every chunk, each when the client took the one before, and closes the iterator.
 
     Without a `sink` nobody takes the chunks: the iterator is closed without being asked for any.
     With `submit`, that of the thread pool, a plain iterator runs there, for `request`: number,
-    method and route.
+    method and route. `calls` counts what it has to do there.
     """
-    if submit is not None and not isinstance(iterator, AsyncIterable):
-        await _Offloaded(iterator, submit, request).pump(sink)
+    if submit is not None and calls is not None and not isinstance(iterator, AsyncIterable):
+        await _Offloaded(iterator, submit, request, calls).pump(sink)
         return
     # An iterable may make its iterator anew: a generator, mostly.
     made: Any = iterator
@@ -81,11 +82,13 @@ class _Offloaded:
         iterable: Iterable[Chunk],
         submit: Submit,
         request: tuple[int, str, str],
+        calls: ChunkCalls,
     ) -> None:
         self._iterable = iterable
         self._iterator: Iterator[Chunk] | None = None
         self._submit = submit
         self._request = request
+        self._calls = calls
         self._context = copy_context()
         self._running: Future[None] | None = None
 
@@ -112,14 +115,23 @@ class _Offloaded:
     async def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         call, running = self._begin(function, *args)
         self._running = running
-        await asyncio.wrap_future(running)
+        try:
+            await asyncio.wrap_future(running)
+        finally:
+            if running.cancelled():
+                self._calls.end()
         if call.error is not None:
             raise call.error
         return call.value
 
     def _begin(self, function: Callable[..., Any], *args: Any) -> tuple[_Call, Future[None]]:
-        call = _Call(function, args, self._context, self._request)
-        return call, self._submit(call)
+        call = _Call(function, args, self._context, self._request, self._calls)
+        self._calls.wait()
+        try:
+            return call, self._submit(call)
+        except RuntimeError:  # the pool has ended
+            self._calls.end()
+            raise
 
     async def _close(self) -> None:
         running = self._running
@@ -153,6 +165,7 @@ class _Call:
         args: tuple[Any, ...],
         context: Context,
         request: tuple[int, str, str],
+        calls: ChunkCalls,
     ) -> None:
         self.handler = function
         self.request = request
@@ -160,15 +173,19 @@ class _Call:
         self.error: BaseException | None = None
         self._args = args
         self._context = context
+        self._calls = calls
 
     def begin(self) -> tuple[Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """What is called, and with what."""
+        self._calls.begin()
         return self._context, self.handler, self._args, {}
 
     def end(self, value: Any) -> None:
         """It returned `value`."""
         self.value = value
+        self._calls.end()
 
     def fail(self, error: BaseException) -> None:
         """It raised `error`."""
         self.error = error
+        self._calls.end()

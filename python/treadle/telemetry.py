@@ -221,7 +221,7 @@ class OffloadStats(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 0
     """As many as `--offload-threads` allows."""
     busy: int = 0
-    """Threads that run a handler now."""
+    """Threads that run a handler now, or make a chunk of its stream."""
     queued: int = 0
     """Calls that wait for a thread."""
 

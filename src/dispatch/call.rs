@@ -140,7 +140,8 @@ impl Call {
         if self.plan.mode == Mode::Offload {
             // Where the handler blocks, so does what it yields from.
             let request = (self.head.id(), self.head.method().as_str(), &self.plan.template);
-            pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request))
+            let calls = self.dispatcher.offloader.chunk_calls();
+            pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request, calls))
         } else {
             pump.call1(py, (iterator, sink))
         }

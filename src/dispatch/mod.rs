@@ -58,7 +58,7 @@ pub use answer::Answer;
 use conclude::Given;
 use first::First;
 use kept::Kept;
-pub use offload::{Job, OffloadMeter, Offloader};
+pub use offload::{ChunkCalls, Job, OffloadMeter, Offloader};
 use prepare::keep_params;
 pub use routes::RouteTable;
 use stamps::Stamps;
@@ -76,7 +76,7 @@ pub struct AppFace {
     /// `find(exception) -> handler or None`; `None` when no handler is registered.
     pub find_handler: Option<Py<PyAny>>,
     /// `pump(iterator, sink)`: a coroutine function that sends an iterator's chunks; for a handler of
-    /// the thread pool `submit` follows, and the request's number, method and route.
+    /// the thread pool `submit` follows, the request's number, method and route, and [`ChunkCalls`].
     pub pump: Py<PyAny>,
     /// `log(error, request id, method, route, origin)`: reports an unhandled exception.
     pub report: Py<PyAny>,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -43,6 +43,63 @@ impl Offloader {
     /// `submit(job)` queues a callable and gives a `concurrent.futures.Future`.
     pub fn new(submit: Py<PyAny>, meter: Arc<OffloadMeter>) -> Self {
         Self { submit, meter }
+    }
+
+    /// Counts the calls of one stream.
+    pub(super) fn chunk_calls(&self) -> ChunkCalls {
+        ChunkCalls { meter: self.meter.clone(), state: AtomicU8::new(ChunkCalls::NONE) }
+    }
+}
+
+/// The calls that the iterator of a stream has made on the thread pool, of which there is one at a
+/// time. They are Python's own jobs, and counted with the handlers'.
+#[pyclass(frozen, module = "treadle._treadle")]
+pub struct ChunkCalls {
+    meter: Arc<OffloadMeter>,
+    state: AtomicU8,
+}
+
+impl ChunkCalls {
+    const NONE: u8 = 0;
+    const QUEUED: u8 = 1;
+    const BUSY: u8 = 2;
+
+    fn enter(&self, state: u8) {
+        let count = |state| match state {
+            Self::QUEUED => Some(&self.meter.queued),
+            Self::BUSY => Some(&self.meter.busy),
+            _ => None,
+        };
+        if let Some(entered) = count(state) {
+            entered.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(left) = count(self.state.swap(state, Ordering::Relaxed)) {
+            left.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[pymethods]
+impl ChunkCalls {
+    /// A call is about to wait for a thread.
+    fn wait(&self) {
+        self.enter(Self::QUEUED);
+    }
+
+    /// A thread begins it.
+    fn begin(&self) {
+        self.enter(Self::BUSY);
+    }
+
+    /// It has ended, or will never begin.
+    fn end(&self) {
+        self.enter(Self::NONE);
+    }
+}
+
+impl Drop for ChunkCalls {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

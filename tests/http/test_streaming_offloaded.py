@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from queue import Queue
@@ -118,6 +119,34 @@ def test_a_generator_that_outlasts_its_server_fails_nothing(
     threads[0].join(DEADLINE)
     assert not threads[0].is_alive()
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_the_calls_for_chunks_are_counted_as_the_pools(serve: Any, raw: Any, hold: Hold) -> None:
+    def make() -> Iterator[bytes]:
+        yield b"a"
+        hold.block()
+        yield b"b"
+
+    live = serve(streams(make, kind="sync", offload=True), offload_threads=1)
+    offload = live.server.config.offload
+
+    def wait_for(queued: int, busy: int) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while offload() != (queued, busy):
+            assert time.monotonic() < deadline, offload()
+            assert_serves(other, "/other")
+
+    other, first, second = raw(live), raw(live), raw(live)
+    first.send(request("GET"))
+    hold.wait_arrival()
+    assert offload() == (0, 1)
+    second.send(request("GET"))
+    wait_for(1, 1)
+    second.reset()
+    wait_for(0, 1)
+    hold.release()
+    assert first.response().chunks == [b"a", b"b"]
+    wait_for(0, 0)
 
 
 def test_a_failure_on_the_pool_breaks_the_message_off(
