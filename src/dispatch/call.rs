@@ -185,7 +185,9 @@ impl Call {
         if let Some(outlet) = outlet {
             outlet.abort();
         }
-        if !is_cancelled(py, &error) && !client_left {
+        // Of what is cancelled here, the client has left, also where the server stops. Any other
+        // cancellation has escaped from another Task.
+        if !client_left {
             if self.response.borrow().is_some() {
                 // Not even the head went out: this can still be said as it should be.
                 self.dispatcher.report(py, &self.plan, &self.head, error);

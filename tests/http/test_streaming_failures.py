@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -159,7 +160,33 @@ def test_a_generator_that_fails_while_it_is_closed_is_logged_with_both_failures(
     assert isinstance(error.__context__, ValueError)
 
 
-def test_a_stream_that_its_server_cancels_is_broken_off(serve: Any, raw: Any, hold: Hold) -> None:
+@pytest.mark.parametrize("midway", [False, True])
+def test_another_tasks_cancellation_that_escapes_is_a_failure(
+    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture, midway: bool
+) -> None:
+    app = App()
+
+    @app.get("/")
+    async def root() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[str]:
+            if midway:
+                yield "part"
+            other = asyncio.ensure_future(asyncio.Event().wait())
+            other.cancel()
+            await other
+            yield "never"
+
+        return StreamingResponse(chunks())
+
+    assert_seen_to_fail(raw(serve(app)), request("GET"))
+    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is asyncio.CancelledError
+
+
+def test_a_stream_that_its_server_cancels_is_broken_off(
+    serve: Any, raw: Any, hold: Hold, caplog: pytest.LogCaptureFixture
+) -> None:
     app = App()
 
     @app.get("/")
@@ -179,3 +206,4 @@ def test_a_stream_that_its_server_cancels_is_broken_off(serve: Any, raw: Any, ho
     data = connection.rest()
     assert b"part" in data
     assert not data.endswith(b"0\r\n\r\n")
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
