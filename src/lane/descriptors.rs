@@ -35,14 +35,27 @@ pub(super) enum Direction {
 /// A watched descriptor: its number, the handle that reads, the one that writes.
 pub(super) type Watched = (RawFd, Option<Py<Handle>>, Option<Py<Handle>>);
 
+/// Who watches a descriptor.
+pub(super) struct Watcher {
+    pub(super) handle: Py<Handle>,
+    /// What has the descriptor, unless that was told by its number.
+    pub(super) object: Option<Py<PyAny>>,
+}
+
+impl Watcher {
+    fn has(&self, object: &Bound<'_, PyAny>) -> bool {
+        self.object.as_ref().is_some_and(|known| known.is(object))
+    }
+}
+
 #[derive(Default)]
 struct Watchers {
-    reader: Option<Py<Handle>>,
-    writer: Option<Py<Handle>>,
+    reader: Option<Watcher>,
+    writer: Option<Watcher>,
 }
 
 impl Watchers {
-    fn slot(&mut self, direction: Direction) -> &mut Option<Py<Handle>> {
+    fn slot(&mut self, direction: Direction) -> &mut Option<Watcher> {
         match direction {
             Direction::Read => &mut self.reader,
             Direction::Write => &mut self.writer,
@@ -120,17 +133,17 @@ impl Descriptors {
         }
     }
 
-    /// Watches `fd`; gives the handle that was watching before.
+    /// Watches `fd`; gives who was watching before.
     pub(super) fn add(
         &self,
         fd: RawFd,
         direction: Direction,
-        handle: Py<Handle>,
-    ) -> io::Result<Option<Py<Handle>>> {
+        watcher: Watcher,
+    ) -> io::Result<Option<Watcher>> {
         let mut table = self.table();
         let known = table.watchers.contains_key(&fd);
         let watchers = table.watchers.entry(fd).or_default();
-        let before = watchers.slot(direction).replace(handle);
+        let before = watchers.slot(direction).replace(watcher);
         let flags = watchers.flags();
         if let Err(error) = table.register(fd, known, flags) {
             let refused = match table.watchers.get_mut(&fd) {
@@ -147,8 +160,17 @@ impl Descriptors {
         Ok(before)
     }
 
-    /// Stops watching `fd`; gives the handle that did.
-    pub(super) fn remove(&self, fd: RawFd, direction: Direction) -> io::Result<Option<Py<Handle>>> {
+    /// The number by which `object` is watched.
+    pub(super) fn number_of(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let table = self.table();
+        let mut watched = table.watchers.iter();
+        watched
+            .find(|(_, w)| [&w.reader, &w.writer].into_iter().flatten().any(|w| w.has(object)))
+            .map(|(fd, _)| *fd)
+    }
+
+    /// Stops watching `fd`; gives who did.
+    pub(super) fn remove(&self, fd: RawFd, direction: Direction) -> io::Result<Option<Watcher>> {
         let mut table = self.table();
         let Some(watchers) = table.watchers.get_mut(&fd) else {
             return Ok(None);
@@ -199,8 +221,8 @@ impl Descriptors {
                 let writes = !(flags & !epoll::EventFlags::IN).is_empty();
                 let reader = watchers.reader.as_ref().filter(|_| reads);
                 let writer = watchers.writer.as_ref().filter(|_| writes);
-                entries.extend(reader.map(|handle| Entry::Native(handle.clone_ref(py))));
-                entries.extend(writer.map(|handle| Entry::Native(handle.clone_ref(py))));
+                entries.extend(reader.map(|watcher| Entry::Native(watcher.handle.clone_ref(py))));
+                entries.extend(writer.map(|watcher| Entry::Native(watcher.handle.clone_ref(py))));
             }
             found > 0
         };
@@ -211,7 +233,7 @@ impl Descriptors {
     /// What is watched: the number, who reads, who writes.
     pub(super) fn watched(&self, py: Python<'_>) -> Vec<Watched> {
         let table = self.table();
-        let handle = |handle: &Option<Py<Handle>>| handle.as_ref().map(|h| h.clone_ref(py));
+        let handle = |watcher: &Option<Watcher>| watcher.as_ref().map(|w| w.handle.clone_ref(py));
         table.watchers.iter().map(|(fd, w)| (*fd, handle(&w.reader), handle(&w.writer))).collect()
     }
 
@@ -225,8 +247,10 @@ impl Descriptors {
         // Whoever holds the lock now is inside one of the methods above and keeps all alive.
         if let Ok(table) = self.table.try_lock() {
             for watchers in table.watchers.values() {
-                visit.call(&watchers.reader)?;
-                visit.call(&watchers.writer)?;
+                for watcher in [&watchers.reader, &watchers.writer].into_iter().flatten() {
+                    visit.call(&watcher.handle)?;
+                    visit.call(&watcher.object)?;
+                }
             }
         }
         Ok(())

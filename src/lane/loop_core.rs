@@ -23,7 +23,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use super::alarm;
-use super::descriptors::{Descriptors, Direction, Watched};
+use super::descriptors::{Descriptors, Direction, Watched, Watcher};
 use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::scheduling::note_time;
@@ -123,9 +123,12 @@ impl LoopCore {
         let args = Args::Many(args.unbind());
         let handle = Handle::new(slf, callback, args, context::copy_current(py)?);
         let handle = Py::new(py, handle)?;
-        let before = core.descriptors.add(fd, direction, handle.clone_ref(py));
+        let is_number = descriptor.is_instance_of::<PyInt>();
+        let object = (!is_number).then(|| descriptor.clone().unbind());
+        let watcher = Watcher { handle: handle.clone_ref(py), object };
+        let before = core.descriptors.add(fd, direction, watcher);
         if let Some(before) = before.map_err(|error| os_error(py, error))? {
-            before.get().take(py);
+            before.handle.get().take(py);
         }
         Ok(handle)
     }
@@ -138,12 +141,17 @@ impl LoopCore {
         {
             return Ok(false);
         }
+        let fd = match number_of(descriptor) {
+            Ok(fd) => fd,
+            // A socket that was closed while it was watched does not tell its number any more.
+            Err(error) => self.descriptors.number_of(descriptor).ok_or(error)?,
+        };
         let before = self
             .descriptors
-            .remove(number_of(descriptor)?, direction)
+            .remove(fd, direction)
             .map_err(|error| os_error(descriptor.py(), error))?;
         Ok(before.is_some_and(|before| {
-            before.get().take(descriptor.py());
+            before.handle.get().take(descriptor.py());
             true
         }))
     }

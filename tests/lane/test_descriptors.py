@@ -132,6 +132,34 @@ def test_a_reader_of_a_descriptor_that_was_closed_first_can_be_removed(run: Run)
     run(main)
 
 
+def test_a_socket_that_was_closed_while_it_was_watched_can_be_taken_out(run: Run) -> None:
+    """It has no number any more; those who clean up after it still have the socket."""
+
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        outcome: list[object] = []
+        with pair() as (here, there):
+            loop.add_reader(here, outcome.append, "read")
+            loop.add_writer(there, outcome.append, "written")
+            here.close()
+            there.close()
+            # Who comes next may have the same numbers.
+            with pair() as (again, _):
+                outcome.append(loop.remove_reader(here))
+                outcome.append(loop.remove_writer(there))
+                for gone, remove in ((here, loop.remove_reader), (there, loop.remove_writer)):
+                    try:
+                        remove(gone)
+                    except ValueError as error:
+                        outcome.append(str(error))
+                loop.add_reader(again, outcome.append, "again")
+                outcome.append(loop.remove_reader(again))
+        return outcome
+
+    gone = "Invalid file descriptor: -1"
+    assert run(main) == [True, True, gone, gone, True]
+
+
 def test_the_other_end_closing_is_readable(run: Run) -> None:
     async def main() -> bytes:
         loop = asyncio.get_running_loop()
