@@ -58,7 +58,7 @@ pub mod _treadle {
     #[pymodule_export]
     use crate::dispatch::{ChunkCalls, RouteTable, Sink};
     #[pymodule_export]
-    use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle};
+    use crate::lane::{Handle, Lane, LoopCore, RemoteHandle, TimerHandle, TracedHandle};
     #[pymodule_export]
     use crate::load_face::LoadDriver;
     #[pymodule_export]

@@ -13,6 +13,7 @@ from collections.abc import (
 from concurrent.futures import Future
 from contextvars import Context
 from socket import socket
+from traceback import FrameSummary
 from typing import Any, Self, final, overload
 
 from typing_extensions import disjoint_base
@@ -49,6 +50,7 @@ __all__ = [
     "StallWatch",
     "StreamingResponse",
     "TimerHandle",
+    "TracedHandle",
     "TransportCore",
     "__version__",
     "meters",
@@ -280,7 +282,7 @@ class Handle:
     @property
     def _loop(self) -> LoopCore: ...
     @property
-    def _source_traceback(self) -> None: ...
+    def _source_traceback(self) -> list[FrameSummary] | None: ...
     def _run(self) -> None: ...
 
 @final
@@ -300,6 +302,10 @@ class TimerHandle(Handle):
     def __le__(self, other: object, /) -> bool: ...
     def __gt__(self, other: object, /) -> bool: ...
     def __ge__(self, other: object, /) -> bool: ...
+
+@final
+class TracedHandle(Handle):
+    """What `add_reader` and `add_writer` watch with in debug mode: it knows where it was made."""
 
 @disjoint_base
 class LoopCore:

@@ -12,7 +12,8 @@ import selectors
 import signal
 import sys
 import threading
-from asyncio import SelectorEventLoop, base_events, events, format_helpers
+import traceback
+from asyncio import SelectorEventLoop, base_events, events, format_helpers, selector_events
 from collections.abc import Coroutine, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -219,7 +220,7 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             if self.get_debug() and took >= self.slow_callback_duration:
                 if handle._callback is None and isinstance(handle, Handle):
                     source = format_helpers._format_callback_source(callback, args)
-                    described: str = f"<Handle cancelled {source}>"
+                    described: str = f"<Handle cancelled {source}{_created_at(handle)}>"
                 else:
                     described = base_events._format_handle(handle)  # type: ignore[attr-defined]
                 base_events.logger.warning(  # type: ignore[attr-defined]
@@ -238,7 +239,16 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
             "exception": error,
             "handle": handle,
         }
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
         report(self, context)
+
+    def _callers_stack(self) -> list[traceback.FrameSummary]:
+        """Where `add_reader` or `add_writer` was called."""
+        stack: list[traceback.FrameSummary] = format_helpers.extract_stack(sys._getframe(1))
+        while stack and stack[-1].filename in {*_OWN_FILES, selector_events.__file__}:
+            del stack[-1]
+        return stack
 
 
 _OWN_FILES = {__file__, events.__file__, base_events.__file__}
@@ -249,6 +259,14 @@ def _forget_own_frames(made: Any) -> None:
     stack = getattr(made, "_source_traceback", None)
     while stack and stack[-1].filename in _OWN_FILES:
         del stack[-1]
+
+
+def _created_at(handle: Handle) -> str:
+    """What asyncio adds to a handle's description in debug mode."""
+    if not handle._source_traceback:
+        return ""
+    frame = handle._source_traceback[-1]
+    return f" created at {frame.filename}:{frame.lineno}"
 
 
 def new_event_loop() -> EventLoop:

@@ -1,7 +1,8 @@
 //! What `call_soon` and `add_reader` give back: a callback that waits.
 //!
 //! It behaves as `asyncio.Handle` does, and so do those that derive from it: the handle of another
-//! thread ([`RemoteHandle`](super::RemoteHandle)) and a timer's ([`TimerHandle`](super::TimerHandle)).
+//! thread ([`RemoteHandle`](super::RemoteHandle)), a timer's ([`TimerHandle`](super::TimerHandle)), and
+//! that of a descriptor in debug mode ([`TracedHandle`](super::TracedHandle)).
 //!
 //! `cancel` is the loop thread's business in asyncio; here it is safe from any: whoever takes the
 //! lock first, the turn or a cancellation, decides. Nothing of Python runs while it is held. A
@@ -307,7 +308,7 @@ impl Handle {
         self.place(|place| place.event_loop.clone_ref(py))
     }
 
-    /// Where the handle was made: known only in debug mode, which has asyncio's own handles.
+    /// Where the handle was made: known only in debug mode, which has other handles.
     #[getter]
     fn _source_traceback(&self) -> Option<Py<PyAny>> {
         None

@@ -5,8 +5,9 @@
 //! native code; transports, subprocesses, signals, executors, async generators are asyncio's.
 //!
 //! In debug mode callbacks are asyncio's own handles, which know where they were made and are timed
-//! one by one; the queues take both kinds. The methods named `_…_checked` are asyncio's versions,
-//! for debug mode and for their checks and words when something is wrong.
+//! one by one; the queues take both kinds. Those of descriptors are native and know it, too
+//! ([`super::traced_handle`]). The methods named `_…_checked` are asyncio's versions, for debug mode
+//! and for their checks and words when something is wrong.
 //!
 //! Who touches what: the queues say so themselves ([`super::ready`], [`super::timers`],
 //! [`super::descriptors`]); the flags are written by the loop's own thread and read by any.
@@ -20,7 +21,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyInt, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyTuple};
 
 use super::alarm;
 use super::descriptors::{Descriptors, Direction, Watched, Watcher};
@@ -28,6 +29,7 @@ use super::handle::{Args, Handle};
 use super::ready::{Entry, Ready};
 use super::scheduling::note_time;
 use super::timers::{Timed, Timers};
+use super::traced_handle::TracedHandle;
 use super::turn_end::{TurnEnd, TurnEndSlot};
 use super::uncounted::end_counting;
 use crate::python::context;
@@ -122,7 +124,12 @@ impl LoopCore {
         let fd = number_of(descriptor)?;
         let args = Args::Many(args.unbind());
         let handle = Handle::new(slf, callback, args, context::copy_current(py)?);
-        let handle = Py::new(py, handle)?;
+        let handle = if core.is_debugging() {
+            let stack = slf.call_method0(intern!(py, "_callers_stack"))?.cast_into::<PyList>()?;
+            TracedHandle::wrap(handle, stack)?.unbind()
+        } else {
+            Py::new(py, handle)?
+        };
         let is_number = descriptor.is_instance_of::<PyInt>();
         let object = (!is_number).then(|| descriptor.clone().unbind());
         let watcher = Watcher { handle: handle.clone_ref(py), object };

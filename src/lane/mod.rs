@@ -57,6 +57,7 @@ mod scheduling;
 mod settling;
 mod timer_handle;
 mod timers;
+mod traced_handle;
 mod turn;
 mod turn_end;
 mod uncounted;
@@ -86,6 +87,7 @@ pub use polling::note_work;
 pub use remote_handle::RemoteHandle;
 pub use scheduling::add_scheduling;
 pub use timer_handle::TimerHandle;
+pub use traced_handle::TracedHandle;
 pub use turn_end::TurnEnd;
 
 use interrupts::Interrupts;

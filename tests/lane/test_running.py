@@ -395,6 +395,27 @@ def test_debug_mode_knows_where_a_callback_was_made(run: Run, method: str) -> No
     assert run(main) == "main"
 
 
+@pytest.mark.parametrize("method", ["add_reader", "add_writer"])
+def test_debug_mode_knows_where_a_descriptor_was_watched_from(run: Run, method: str) -> None:
+    """Told with what its callback raises, and with its description."""
+
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        told = loop.create_future()
+        loop.set_exception_handler(lambda loop, context: told.done() or told.set_result(context))
+        with pair() as (here, there):
+            there.send(b"x")
+            getattr(loop, method)(here, divmod, 1, 0)
+            context = await told
+            described = repr(context["handle"])
+            getattr(loop, method.replace("add", "remove"))(here)
+        names = [frame.name for frame in context["source_traceback"]]
+        return "main" in names, " created at " in described
+
+    assert run(main) == (True, True)
+
+
 def test_debug_mode_knows_where_a_task_was_made(run: Run) -> None:
     async def main() -> list[str]:
         asyncio.get_running_loop().set_debug(True)
