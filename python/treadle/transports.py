@@ -63,10 +63,13 @@ class SocketTransport(TransportCore):
         base_events._set_nodelay(sock)  # type: ignore[attr-defined]
         loop.call_soon(protocol.connection_made, self)
         # Only start reading when connection_made() has been called.
-        loop.call_soon(self._start)
-        if waiter is not None:
-            # Only wake up the waiter when connection_made() has been called.
+        if waiter is None:
+            loop.call_soon(self._start)
+        else:
+            # Nor before the waiter went on, whom the first of these has called in the next round:
+            # what it does with the protocol then comes before all data, as with asyncio.
             loop.call_soon(futures._set_result_unless_cancelled, waiter, None)  # type: ignore[attr-defined]
+            loop.call_soon(loop.call_soon, self._start)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:

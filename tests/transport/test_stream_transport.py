@@ -133,6 +133,41 @@ def test_callbacks_run_in_the_context_of_creation() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_who_waits_for_a_connection_goes_on_before_its_data_comes(accepted: bool) -> None:
+    """It may have yet to tell the protocol what to do with them, however long the turn was."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        happened: list[str] = []
+        received = loop.create_future()
+
+        class Slow(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                time.sleep(0.002)
+                happened.append("made")
+
+            def data_received(self, data: bytes) -> None:
+                happened.append("data")
+                received.set_result(None)
+
+        here, there = socket.socketpair()
+        with there:
+            there.send(b"x")
+            connecting = (
+                loop.connect_accepted_socket(Slow, here)
+                if accepted
+                else loop.create_connection(Slow, sock=here)
+            )
+            transport, _ = await connecting
+            happened.append("connected")
+            await received
+            transport.close()
+        assert happened == ["made", "connected", "data"]
+
+    run(main)
+
+
 def test_another_thread_can_say_which_transport_it_is() -> None:
     async def main() -> None:
         transport, protocol, theirs = await connected()
