@@ -1,7 +1,7 @@
 """JSON, through msgspec."""
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -42,7 +42,9 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
 
 def names_pydantic(annotation: Any) -> bool:
     """Whether it is pydantic's, a model or a dataclass, or has one as an argument: `list[Model]`."""
-    return hasattr(annotation, "__pydantic_validator__") or any(
+    # What a generic was given does not pass on the attributes of the class.
+    kind = get_origin(annotation) or annotation
+    return hasattr(kind, "__pydantic_validator__") or any(
         names_pydantic(argument) for argument in get_args(annotation)
     )
 

@@ -89,7 +89,13 @@ class Declared(Struct, frozen=True):
             return make(signature.params(self.handler, path_params, methods, self.caller_locals))
         except RecursionError:
             reason = "an alias in its annotations refers to itself; write Any there"
-        except (signature.SignatureError, ValueError, TypeError, OverflowError) as error:
+        except (
+            signature.SignatureError,
+            ValueError,
+            TypeError,
+            NameError,
+            OverflowError,
+        ) as error:
             reason = str(error)
         what = f"{'/'.join(self.methods)} {self.path}"
         raise RegistrationError(f"{place}: cannot answer {what}: {reason}")

@@ -80,7 +80,7 @@ def params(
     Raises SignatureError when the handler cannot be called with what a request has.
     """
     try:
-        signature = inspect.signature(handler)
+        signature = inspect.signature(_named_partial(handler))
     except (TypeError, ValueError) as error:
         raise SignatureError(f"its signature cannot be read: {error}") from error
     except Exception as error:  # what evaluating annotations raises, from 3.14 on
@@ -125,14 +125,25 @@ def _function(handler: Handler) -> Any:
     return type(function).__call__
 
 
+def _named_partial(handler: Handler) -> Handler:
+    """A partial that `functools.update_wrapper` has named, without the signature it got with that."""
+    if isinstance(handler, functools.partial) and not hasattr(handler, "__signature__"):
+        return functools.partial(handler.func, *handler.args, **handler.keywords)
+    return handler
+
+
 def _bound(handler: Handler) -> set[str]:
     """The parameters to which a partial gives a value: the request has no say in them."""
     bound: set[str] = set()
-    function = inspect.unwrap(handler)
-    while isinstance(function, functools.partial):
-        bound.update(function.keywords)
-        function = inspect.unwrap(function.func)
-    return bound
+    function: Any = handler
+    while True:
+        if isinstance(function, functools.partial):
+            bound.update(function.keywords)
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        else:
+            return bound
 
 
 def _hints(
@@ -143,7 +154,7 @@ def _hints(
         named = signature.parameters.values()
         known = {each.name: each.annotation for each in named if each.annotation is not _EMPTY}
         annotated = types.SimpleNamespace(__annotations__=known)
-    names = getattr(function, "__globals__", None)
+    names = getattr(inspect.unwrap(function), "__globals__", None)
     try:
         return typing.get_type_hints(annotated, names, caller_locals, include_extras=True)
     except Exception as error:
@@ -211,15 +222,13 @@ def _param(
     if isinstance(marker, Body) or (marker is None and not _is_query(hint, has_body=has_body)):
         if hint is bytes and default is None:
             return Param(name, "raw_body", keyword=keyword), True
-        decoder: Callable[[], Callable[[bytes], Any]]
+        try:
+            decoder = make_decoder(Any if hint is _EMPTY else hint)
+        except TypeError as error:
+            raise SignatureError(f"parameter {name!r}: {error}") from error
         if [_plain(member) for member in _alternatives(_plain(hint))] == [bytes]:
             # Like any body with a default or constraints; what is there is its own decoding.
             decoder = lambda: functools.partial(msgspec.convert, type=hint)  # noqa: E731
-        else:
-            try:
-                decoder = make_decoder(Any if hint is _EMPTY else hint)
-            except TypeError as error:
-                raise SignatureError(f"parameter {name!r}: {error}") from error
         return Param(
             name,
             "body",
@@ -315,11 +324,18 @@ def _textual(name: str, marker: Any) -> tuple[str, str]:
 
 
 def _named(hint: Any) -> Any:
-    """The type that a `NewType` or a `type` statement gave a name to."""
+    """The type that a `NewType` or a `type` statement gave a name to.
+
+    Raises RecursionError for one that stands for itself.
+    """
+    seen = []
     while True:
         if isinstance(hint, typing.NewType):
             hint = hint.__supertype__
         elif isinstance(hint, typing.TypeAliasType):
+            if hint in seen:
+                raise RecursionError
+            seen.append(hint)
             hint = hint.__value__
         else:
             return hint

@@ -45,11 +45,11 @@ async def pump(
             pass
         elif isinstance(iterator, AsyncIterable):
             made = aiter(iterator)
-            async for chunk in made:
+            async for chunk in _Made(made):
                 await sink.send(chunk)
         else:
             made = iter(iterator)
-            for chunk in made:
+            for chunk in _Made(made):
                 await sink.send(chunk)
     finally:
         # Not left to the garbage collector: the generator's own `finally` runs now.
@@ -58,6 +58,19 @@ async def pump(
         finally:
             if made is not iterator:
                 await _close(iterator)
+
+
+class _Made:
+    """An iterator to loop over, which need not be an iterable itself."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Any:
+        return self._iterator
+
+    def __aiter__(self) -> Any:
+        return self._iterator
 
 
 async def _close(iterator: Any) -> None:

@@ -169,6 +169,18 @@ impl Descriptors {
             .map(|(fd, _)| *fd)
     }
 
+    /// Whether `fd` is watched there as the number of `object`.
+    pub(super) fn is_watched_as(
+        &self,
+        fd: RawFd,
+        direction: Direction,
+        object: &Bound<'_, PyAny>,
+    ) -> bool {
+        let mut table = self.table();
+        let watchers = table.watchers.get_mut(&fd);
+        watchers.and_then(|w| w.slot(direction).as_ref()).is_some_and(|w| w.has(object))
+    }
+
     /// Stops watching `fd`; gives who did.
     pub(super) fn remove(&self, fd: RawFd, direction: Direction) -> io::Result<Option<Watcher>> {
         let mut table = self.table();

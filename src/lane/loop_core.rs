@@ -151,7 +151,13 @@ impl LoopCore {
         let fd = match number_of(descriptor) {
             Ok(fd) => fd,
             // A socket that was closed while it was watched does not tell its number any more.
-            Err(error) => self.descriptors.number_of(descriptor).ok_or(error)?,
+            Err(error) => {
+                let fd = self.descriptors.number_of(descriptor).ok_or(error)?;
+                if !self.descriptors.is_watched_as(fd, direction, descriptor) {
+                    return Ok(false); // another one may have the number by now
+                }
+                fd
+            }
         };
         let before = self
             .descriptors

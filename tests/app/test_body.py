@@ -67,6 +67,12 @@ class Size:
     width: pydantic.PositiveInt
 
 
+@pydantic.dataclasses.dataclass
+class Sized[T]:
+    size: pydantic.PositiveInt
+    value: T
+
+
 class Cat(msgspec.Struct, tag="cat"):
     lives: int
 
@@ -103,6 +109,7 @@ HINTS: dict[str, Any] = {
     "/pydantic": Model,
     "/pydantics": list[Model],
     "/pydantic-dataclass": Size,
+    "/pydantic-generic": Sized[int],
     "/pydantics-two": Annotated[list[Model], pydantic.Field(max_length=2)],
     "/union": Cat | Dog,
     "/any": Any,
@@ -187,6 +194,12 @@ UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/pydantic", '{"name": "toolong"}', ["name"], "String should have at most 5 characters"),
     ("/pydantic", "{}", ["name"], "Field required"),
     ("/pydantic-dataclass", '{"width": 0}', ["width"], "Input should be greater than 0"),
+    (
+        "/pydantic-generic",
+        '{"size": 0, "value": 1}',
+        ["size"],
+        "Input should be greater than 0",
+    ),
     ("/pydantics", '[{"name": "a"}, {"name": 7}]', [1, "name"], "Input should be a valid string"),
     (
         "/pydantics-two",

@@ -25,6 +25,8 @@ class Opaque:
 
 
 type Json = dict[str, Json] | list[Json] | str | int | None
+type Itself = Itself
+type Unknown = Nowhere  # type: ignore[name-defined]  # noqa: F821
 
 
 def kinds(register: Callable[[App | Router], object]) -> list[str]:
@@ -58,6 +60,9 @@ def undecodable(a: Annotated[dict[bytes, int] | list[int] | set[int], Body]) -> 
 def of_pydantic(a: Annotated[int, pydantic.Field(ge=1)]) -> None: ...
 def of_pydantic_too(a: list[pydantic.PositiveInt] | None = None) -> None: ...
 def recursive(a: Json) -> None: ...
+def itself(a: Itself) -> None: ...
+def unknown_alias(a: Unknown) -> None: ...
+def constrained_bytes(a: Annotated[bytes, msgspec.Meta(gt=1)]) -> None: ...
 def two_markers(a: Annotated[str, Query(), Header()]) -> None: ...
 def hidden_marker(a: Annotated[str, Header("x-a")] | None = None) -> None: ...
 def constrained_wrong(a: Annotated[str, msgspec.Meta(ge=1), Query]) -> None: ...
@@ -118,6 +123,9 @@ MISTAKES: list[tuple[Callable[..., Any], str, dict[str, Any], str]] = [
         "cancel_on_disconnect must be True or False, not int",
     ),
     (recursive, "/", {}, "an alias in its annotations refers to itself; write Any there"),
+    (itself, "/", {}, "an alias in its annotations refers to itself; write Any there"),
+    (unknown_alias, "/", {}, "name 'Nowhere' is not defined"),
+    (constrained_bytes, "/", {}, "parameter 'a': Can only set `gt` on a numeric type"),
     (of_pydantic, "/{a}", {}, "counts in pydantic's models alone: write msgspec.Meta(...)"),
     (of_pydantic_too, "/", {}, "counts in pydantic's models alone: write msgspec.Meta(...)"),
     (two_markers, "/", {}, "parameter 'a' has two markers"),
@@ -306,6 +314,44 @@ def test_what_a_partial_binds_is_not_the_requests_to_change() -> None:
         assert client.get("/twice?size=3").json() == ["ours", True, 2]
     with pytest.raises(RegistrationError, match="but its parameter 'tenant' is bound"):
         app.get("/{tenant}")(bound)
+
+
+def test_a_partial_that_is_named_after_its_function_binds_all_the_same() -> None:
+    def handler(tenant: str, name: str, *, mark: str) -> list[str]:
+        return [tenant, name, mark]
+
+    named = functools.update_wrapper(functools.partial(handler, "ours", mark="!"), handler)
+    app = App()
+    app.get("/{name}")(named)
+    with TestClient(app) as client:
+        assert client.get("/ada?tenant=theirs&mark=?").json() == ["ours", "ada", "!"]
+
+
+def test_annotations_are_read_where_they_were_written() -> None:
+    """Not where a decorator was, though a partial or an object is around what it gave."""
+    elsewhere: dict[str, Any] = {"functools": functools}
+    exec(
+        "def logged(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def inner(*args, **kwargs): return function(*args, **kwargs)\n"
+        "    return inner\n",
+        elsewhere,
+    )
+    names: dict[str, Any] = {"Size": int, "logged": elsewhere["logged"]}
+    exec(
+        "@logged\n"
+        "def handler(factor: 'Size', size: 'Size'): return factor * size\n"
+        "class Handler:\n"
+        "    @logged\n"
+        "    def __call__(self, size: 'Size'): return size\n",
+        names,
+    )
+    app = App()
+    app.get("/partial/{size}")(functools.partial(names["handler"], 2))
+    app.get("/object/{size}")(names["Handler"]())
+    with TestClient(app) as client:
+        assert client.get("/partial/3").json() == 6
+        assert client.get("/object/3").json() == 3
 
 
 def test_a_mistake_in_a_callable_object_names_its_call() -> None:

@@ -149,6 +149,47 @@ def test_the_generator_that_an_iterable_makes_is_closed_in_the_same_task(
     assert take(closed)
 
 
+class Bare:
+    """An iterator as asyncio and `for` need it, and no more: it is not an iterable."""
+
+    def __init__(self) -> None:
+        self._left = [b"one", b"two"]
+
+    def __next__(self) -> bytes:
+        if not self._left:
+            raise StopIteration
+        return self._left.pop(0)
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop(0)
+
+
+class Plain:
+    def __iter__(self) -> Any:
+        return Bare()
+
+
+class Asynchronous:
+    def __aiter__(self) -> Any:
+        return Bare()
+
+
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("kind", [Plain, Asynchronous])
+def test_what_an_iterable_makes_need_not_be_one(
+    serve: Any, raw: Any, kind: Any, offload: bool
+) -> None:
+    app = App()
+
+    @app.get("/", offload=offload)
+    def root() -> StreamingResponse:
+        return StreamingResponse(kind())
+
+    assert raw(serve(app)).get("/").chunks == [b"one", b"two"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_generator_is_closed_at_its_end(serve: Any, raw: Any, kind: str) -> None:
     ended: Queue[str] = Queue()

@@ -12,6 +12,8 @@ import socket
 
 from support.loops import Run, pair
 
+import treadle
+
 
 def test_a_reader_that_takes_one_byte_at_a_time_is_called_until_all_is_read(run: Run) -> None:
     async def main() -> bytes:
@@ -158,6 +160,28 @@ def test_a_socket_that_was_closed_while_it_was_watched_can_be_taken_out(run: Run
 
     gone = "Invalid file descriptor: -1"
     assert run(main) == [True, True, gone, gone, True]
+
+
+def test_a_closed_socket_does_not_take_out_who_has_its_number_now() -> None:
+    """asyncio's selector cannot watch the second one at all: it takes it for the first."""
+
+    async def main() -> bool:
+        loop = asyncio.get_running_loop()
+        heard = asyncio.Event()
+        with pair() as (gone, _):
+            loop.add_writer(gone, lambda: None)
+            number = gone.fileno()
+            gone.close()
+            with pair() as (here, there):
+                assert here.fileno() == number
+                loop.add_reader(here, heard.set)
+                removed = loop.remove_reader(gone)
+                there.send(b"x")
+                await asyncio.wait_for(heard.wait(), 10)
+                loop.remove_reader(here)
+        return removed
+
+    assert treadle.run(main()) is False
 
 
 def test_the_other_end_closing_is_readable(run: Run) -> None:
