@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 import time
@@ -431,7 +432,7 @@ def test_a_lack_of_descriptors_is_logged_once_in_a_while_and_not_at_each_try(
             deadline = time.monotonic() + DEADLINE
             while meter.pulse()[0] < first + 20:
                 assert time.monotonic() < deadline
-                time.sleep(0.001)
+                os.sched_yield()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         client.sendall(request("GET", "/"))

@@ -142,6 +142,17 @@ def test_a_head_is_answered_although_the_iterator_cannot_be_closed(
     assert record.exc_info[0] is Failed
 
 
+def leave(connection: Any, live: LiveServer, raw: Any, hold: Hold) -> None:
+    """Ends `connection`, and returns once the server has seen it."""
+    connection.reset()
+    # Once this one's leaving was seen, that of the one before was.
+    later = raw(live)
+    later.send(request("GET", "/held"))
+    hold.wait_arrival()
+    later.reset()
+    assert hold.outcome() == "CancelledError"
+
+
 def test_the_client_that_leaves_does_not_break_into_the_close(
     serve: Any, raw: Any, hold: Hold
 ) -> None:
@@ -163,13 +174,7 @@ def test_the_client_that_leaves_does_not_break_into_the_close(
     connection = raw(live)
     connection.send(request("HEAD"))
     hold.wait_arrival()
-    connection.reset()
-    # Once this one's leaving was seen, that of the one before was.
-    later = raw(live)
-    later.send(request("GET", "/held"))
-    hold.wait_arrival()
-    later.reset()
-    assert hold.outcome() == "CancelledError"
+    leave(connection, live, raw, hold)
     hold.release()
     assert hold.outcome() == "finished"
 
@@ -180,13 +185,7 @@ def test_a_handler_that_went_on_without_its_client(
     connection = raw(live)
     connection.send(request("GET", "/kept"))
     hold.wait_arrival()
-    connection.reset()
-    # Once this one's leaving was seen, that of the one before was.
-    later = raw(live)
-    later.send(request("GET", "/held"))
-    hold.wait_arrival()
-    later.reset()
-    assert hold.outcome() == "CancelledError"
+    leave(connection, live, raw, hold)
     hold.release()
     assert hold.outcome() == "finished"
     assert_closed(chunks)
