@@ -77,6 +77,7 @@ use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 use crate::python::socket::os_error;
+use crate::python::thread_end::HangsAtEnd;
 use crate::python::ticks;
 use crate::telemetry::{Clock, LaneMeter, enroll};
 
@@ -327,6 +328,7 @@ impl Lane {
         let outcome = match &*runtime {
             None => Err(closing(self.index)),
             Some(runtime) => {
+                let _hangs_at_end = HangsAtEnd::enter();
                 let _parks_detach = ParkDetached::enter(py);
                 runtime.block_on(turn::run(event_loop, core))
             }

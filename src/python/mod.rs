@@ -4,6 +4,7 @@
 //! typed values and `Python<'py>` tokens:
 //!
 //! * [`park`] detaches a lane's thread from the interpreter while Tokio sleeps;
+//! * [`thread_end`] has a thread that is at work when the interpreter ends wait for the process's end;
 //! * [`call`] calls a callable with a prepared argument array;
 //! * [`context`] copies and enters a `contextvars.Context`;
 //! * [`coroutine`] steps a coroutine;
@@ -43,6 +44,7 @@ mod room;
 pub mod socket;
 pub mod task_layout;
 pub mod task_wakeup;
+pub mod thread_end;
 pub mod ticks;
 pub mod unique;
 mod words;

@@ -14,6 +14,8 @@ use tracing_core::field::{Field, Visit};
 use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event, Level, Metadata, Subscriber};
 
+use crate::python::thread_end::HangsAtEnd;
+
 static GET_LOGGER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -42,6 +44,7 @@ impl Subscriber for PythonLogging {
 
     fn event(&self, event: &Event<'_>) {
         Python::try_attach(|py| {
+            let _hangs_at_end = HangsAtEnd::enter();
             if let Err(error) = log(py, event) {
                 error.write_unraisable(py, None);
             }

@@ -304,6 +304,12 @@ async def task():
 def offload():
     return 1
 
+@app.get("/computing")
+def computing():
+    arrived.release()
+    while True:
+        pass
+
 @app.get("/stream")
 async def stream():
     async def chunks():
@@ -320,17 +326,29 @@ async def body(request: Request):
 live = LiveServer(app)
 live.start()
 clients = []
-for line in ("GET /task", "GET /stream", "GET /task", "GET /offload"):
+
+
+def ask(line):
     clients.append(socket.create_connection(live.address))
     clients[-1].sendall(f"{line} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n".encode())
+
+for line in ("GET /task", "GET /stream", "GET /task", "GET /offload"):
+    ask(line)
 for _ in range(3):
+    arrived.acquire()
+if COMPUTING:
+    ask("GET /computing")
     arrived.acquire()
 """
 
 
-def test_a_program_that_ends_without_stopping_its_server_ends_quietly(run_cli: RunCli) -> None:
+@pytest.mark.parametrize("computing", [False, True])
+def test_a_program_that_ends_without_stopping_its_server_ends_quietly(
+    run_cli: RunCli, computing: bool
+) -> None:
     """Lanes, handlers and what they wait for are there until the interpreter is not."""
+    program = f"COMPUTING = {computing}\n{ABANDONED}"
     for number in range(200 if SOAK else 10):
-        command = run_cli.python(["-c", ABANDONED], listens=False)
+        command = run_cli.python(["-c", program], listens=False)
         assert (command.wait(), command.stderr) == (0, ""), f"run {number}"
         command.close()
