@@ -148,6 +148,9 @@ impl Encoder {
 }
 
 fn plain(status: StatusCode, content_type: Option<&'static HeaderValue>, body: Bytes) -> Plain {
+    if status == StatusCode::NO_CONTENT {
+        return Plain { status, content_type: None, body: Body::Empty };
+    }
     Plain { status, content_type, body: full(body) }
 }
 

@@ -166,6 +166,17 @@ def created_response() -> Response:
     return Response("x", 202)
 
 
+@app.post("/emptied", status=204)
+def emptied() -> dict[str, int]:
+    return {"id": 1}
+
+
+def test_a_result_that_its_status_leaves_out_has_no_type(client: TestClient) -> None:
+    response = client.post("/emptied")
+    assert (response.status_code, response.content) == (204, b"")
+    assert not {"content-type", "content-length"} & set(response.headers)
+
+
 def test_the_status_of_a_route_is_that_of_its_plain_results(client: TestClient) -> None:
     assert client.post("/created").status_code == 201
     assert client.post("/created-none").status_code == 201

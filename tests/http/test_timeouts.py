@@ -89,6 +89,7 @@ def test_a_head_that_does_not_end_is_408(serve: Any, raw: Any, part: bytes) -> N
     assert time.monotonic() - started >= SHORT
 
 
+@pytest.mark.timing
 def test_a_head_that_trickles_in_gains_no_time(serve: Any, raw: Any) -> None:
     connection = raw(serve(app(), timeout_header=SHORT))
     started = time.monotonic()
@@ -171,6 +172,7 @@ def test_a_body_that_does_not_come_is_408(serve: Any, raw: Any, hold: Hold, path
         assert hold.outcome() == "CancelledError"
 
 
+@pytest.mark.timing
 def test_a_body_that_trickles_in_gains_no_time(serve: Any, raw: Any, hold: Hold) -> None:
     connection = raw(serve(app(hold), timeout_request=SHORT))
     started = time.monotonic()
@@ -288,6 +290,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(serve: Any, raw: A
         connection.exactly(BIG)
 
 
+@pytest.mark.timing
 def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(serve: Any, raw: Any) -> None:
     """The kernel's buffers do not hide for longer than the limit that it takes some."""
     limit = 6 * SHORT
@@ -330,6 +333,7 @@ def test_all_of_it_is_on_unless_turned_off(serve: Any) -> None:
 # -- many slow ones --------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_half_open_heads_keep_nobody_waiting_and_are_reaped(serve: Any, raw: Any) -> None:
     live = serve(app(), timeout_header=1.0)
     half_open = [raw(live) for _ in range(1000)]

@@ -42,6 +42,7 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.timing
 def test_rust_futures_are_awaited(interop: ModuleType, runner: asyncio.Runner) -> None:
     async def main() -> None:
         assert await interop.ready("value") == "value"

@@ -133,6 +133,7 @@ def test_a_unix_socket_is_an_address(serve: Serve, drive: Drive, tmp_path: Path)
 # -- open loop -------------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_an_open_loop_keeps_its_rate(serve: Serve, drive: Drive) -> None:
     counting = Counting()
     result = drive(serve(counting.app).address, "/a", rate=400.0, connections=32, duration=0.5)

@@ -32,6 +32,7 @@ def server(serve: Serve) -> Address:
 # -- what it tells ---------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_progress_is_told_and_the_phases_follow_each_other(server: Address) -> None:
     with LoadRun(job(server, "/a", warmup=0.1, duration=0.2, progress=0.02)) as run:
         told = list(run)

@@ -166,6 +166,7 @@ def test_a_handler_that_goes_on_without_its_client_has_the_grace_too(
 # -- what is not -----------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("path", ["/held", "/stream"])
 def test_the_end_of_the_grace_cancels_what_still_runs(
     serve: Any, raw: Any, journal: Journal, hold: Hold, path: str
@@ -184,6 +185,7 @@ def test_the_end_of_the_grace_cancels_what_still_runs(
     assert journal.lines == [*expected, "lane 0 down", "app down"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("whose", ["process", "lane"])
 def test_the_tasks_of_a_lifespan_are_there_for_its_end(
     serve: Any, raw: Any, hold: Hold, whose: str
@@ -276,6 +278,7 @@ def test_a_handler_that_will_not_be_cancelled_is_left(serve: Any, raw: Any, hold
     assert hold.outcome() == "CancelledError"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("part", [b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Le"])
 def test_half_a_head_does_not_use_up_the_grace(serve: Any, raw: Any, part: bytes) -> None:
     app = App()
@@ -290,6 +293,7 @@ def test_half_a_head_does_not_use_up_the_grace(serve: Any, raw: Any, part: bytes
     assert connection.rest() == b""
 
 
+@pytest.mark.timing
 def test_half_a_body_has_no_more_than_the_grace(serve: Any, raw: Any) -> None:
     app = App()
     reading = threading.Event()
@@ -309,6 +313,7 @@ def test_half_a_body_has_no_more_than_the_grace(serve: Any, raw: Any) -> None:
     assert connection.rest() == b""
 
 
+@pytest.mark.timing
 def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(serve: Any, raw: Any) -> None:
     app = App()
 

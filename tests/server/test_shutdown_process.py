@@ -166,6 +166,7 @@ def test_a_stop_under_load_is_clean(run_cli: RunCli, mode: str) -> None:
 # -- streams without end ---------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("mode", MODES)
 def test_streams_without_end_do_not_outlive_the_grace(
     run_cli: RunCli, gate: Gate, raw: Any, mode: str
