@@ -90,13 +90,15 @@ def test_cancelling_who_awaits_cancels_the_work_and_a_shield_prevents_it(
     gate = Gate()
 
     async def main() -> None:
+        work = pool.spawn(gate.wait())
+        gate.wait_entered()  # cancelled before that, it would not begin
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(pool.spawn(gate.wait()), 0.01)
+            await asyncio.wait_for(work, 0.01)
         kept = pool.spawn(gate.wait("kept"))
+        gate.wait_entered()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(kept), 0.01)
         assert not kept.done()
-        gate.wait_entered(2)
         gate.open()
         assert await kept == "kept"
 

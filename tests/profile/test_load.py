@@ -17,6 +17,9 @@ from treadle.profile.load import (
     LoadRequest,
 )
 
+# Runs last as long as they are told, whatever the machine does meanwhile.
+pytestmark = pytest.mark.timing
+
 # -- closed loop -----------------------------------------------------------------------------------
 
 
@@ -133,7 +136,6 @@ def test_a_unix_socket_is_an_address(serve: Serve, drive: Drive, tmp_path: Path)
 # -- open loop -------------------------------------------------------------------------------------
 
 
-@pytest.mark.timing
 def test_an_open_loop_keeps_its_rate(serve: Serve, drive: Drive) -> None:
     counting = Counting()
     result = drive(serve(counting.app).address, "/a", rate=400.0, connections=32, duration=0.5)

@@ -19,6 +19,9 @@ from treadle.profile.load import (
     LoadRequest,
 )
 
+# Runs last as long as they are told, whatever the machine does meanwhile.
+pytestmark = pytest.mark.timing
+
 # -- answers that were not expected ----------------------------------------------------------------
 
 

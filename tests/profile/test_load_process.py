@@ -23,6 +23,9 @@ from treadle.profile.load import (
     LoadRun,
 )
 
+# Runs last as long as they are told, whatever the machine does meanwhile.
+pytestmark = pytest.mark.timing
+
 
 @pytest.fixture
 def server(serve: Serve) -> Address:
@@ -32,7 +35,6 @@ def server(serve: Serve) -> Address:
 # -- what it tells ---------------------------------------------------------------------------------
 
 
-@pytest.mark.timing
 def test_progress_is_told_and_the_phases_follow_each_other(server: Address) -> None:
     with LoadRun(job(server, "/a", warmup=0.1, duration=0.2, progress=0.02)) as run:
         told = list(run)

@@ -43,7 +43,7 @@ class Raw:
         else:
             self.socket = socket.create_connection(address, timeout=timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -100,16 +100,13 @@ class Raw:
         """The next `count` bytes."""
         while len(self._buffer) < count:
             self._more()
-        data, self._buffer = self._buffer[:count], self._buffer[count:]
-        return data
+        return self._take(count)
 
     def until(self, mark: bytes) -> bytes:
         """Everything up to `mark` and `mark` itself."""
         while mark not in self._buffer:
             self._more()
-        end = self._buffer.index(mark) + len(mark)
-        data, self._buffer = self._buffer[:end], self._buffer[end:]
-        return data
+        return self._take(self._buffer.index(mark) + len(mark))
 
     def rest(self) -> bytes:
         """Everything until the server closes. A reset counts as the end."""
@@ -118,17 +115,21 @@ class Raw:
                 self._more()
         except (EOFError, ConnectionResetError):
             pass
-        data, self._buffer = self._buffer, b""
-        return data
+        return self._take(len(self._buffer))
 
     def is_closed(self) -> bool:
         """Waits for the server to close; False if it sends something instead."""
         return self.rest() == b""
 
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
     def _more(self) -> None:
         data = self.socket.recv(65536)
         if not data:
-            raise EOFError(f"the connection ended after {self._buffer!r}")
+            raise EOFError(f"the connection ended after {bytes(self._buffer)!r}")
         self._buffer += data
 
     def _status_line(self) -> tuple[str, int, str]:

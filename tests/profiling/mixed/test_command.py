@@ -22,6 +22,8 @@ from profiling.mixed.strategies import BY_NAME, STRATEGIES, Start
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timing,
+    pytest.mark.timeout(120),
     pytest.mark.skipif(sys.platform != "linux", reason="taskset and /proc"),
     pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
 ]

@@ -23,6 +23,7 @@ from profiling.scale.record import Scale
 from treadle.testing import LiveServer
 
 pytestmark = [
+    pytest.mark.timing,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="taskset and /proc"),
     pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),

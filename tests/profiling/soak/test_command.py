@@ -13,7 +13,7 @@ from profiling.errors import ComparisonError
 from profiling.soak import census
 from profiling.soak.command import Options, Soak, soak, summary
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing, pytest.mark.timeout(120)]
 
 SECOND = 1 / 60
 
