@@ -157,7 +157,6 @@ impl Call {
         if let Some(response) = self.held.take() {
             if let Err(error) = outcome
                 && !self.abandoned.get()
-                && !is_cancelled(py, &error)
             {
                 self.dispatcher.report(py, &self.plan, &self.head, error);
             }

@@ -118,8 +118,9 @@ def test_one_of_which_only_the_head_is_asked_for(
         assert_closed(chunks)
 
 
+@pytest.mark.parametrize("error", [Failed, asyncio.CancelledError])
 def test_a_head_is_answered_although_the_iterator_cannot_be_closed(
-    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture
+    serve: Any, raw: Any, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     app = App()
 
@@ -128,7 +129,7 @@ def test_a_head_is_answered_although_the_iterator_cannot_be_closed(
             return iter([b"x"])
 
         def close(self) -> None:
-            raise Failed
+            raise error
 
     @app.get("/")
     def root() -> StreamingResponse:
@@ -139,7 +140,7 @@ def test_a_head_is_answered_although_the_iterator_cannot_be_closed(
     assert connection.response("HEAD").status == 200
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.exc_info is not None
-    assert record.exc_info[0] is Failed
+    assert record.exc_info[0] is error
 
 
 def leave(connection: Any, live: LiveServer, raw: Any, hold: Hold) -> None:
