@@ -35,6 +35,7 @@ use super::uncounted::end_counting;
 use crate::python::context;
 use crate::python::lane_bound::this_thread;
 use crate::python::socket::os_error;
+use crate::python::thread_end::HangsAtEnd;
 
 /// No thread has this identity.
 const NOWHERE: usize = 0;
@@ -233,6 +234,7 @@ impl LoopCore {
 
     /// Drops what waits; nothing is taken any more.
     fn _close_core(&self) {
+        let _hangs_at_end = HangsAtEnd::enter(); // what is dropped may run Python
         self.closed.store(true, Ordering::Relaxed);
         self.ready.clear();
         self.timers.clear();

@@ -298,6 +298,8 @@ impl Lane {
     /// On the main thread signal handlers run, and the runtime is kept for the next run; on others
     /// only what is left in it keeps it.
     fn run(&self, py: Python<'_>, event_loop: &Bound<'_, LoopCore>, on_main: bool) -> PyResult<()> {
+        // All of it: a run begins by asking Python for names, and ends by dropping what is left.
+        let _hangs_at_end = HangsAtEnd::enter();
         if !Self::can_run_here() {
             return Err(PyRuntimeError::new_err(format!(
                 "lane {} cannot run inside the run of another lane, nor in a process that was \
@@ -328,7 +330,6 @@ impl Lane {
         let outcome = match &*runtime {
             None => Err(closing(self.index)),
             Some(runtime) => {
-                let _hangs_at_end = HangsAtEnd::enter();
                 let _parks_detach = ParkDetached::enter(py);
                 runtime.block_on(turn::run(event_loop, core))
             }
@@ -347,6 +348,7 @@ impl Lane {
 
     /// Drops the runtime and every task left in it; on another thread than its own, leaves it.
     fn close(&self) -> PyResult<()> {
+        let _hangs_at_end = HangsAtEnd::enter(); // what is dropped may run Python
         self.close_runtime()?;
         let home = self.home().take();
         match home.as_ref().and_then(|home| home.get()) {

@@ -69,6 +69,41 @@ def test_loops_that_are_at_work_do_not_disturb_the_exit() -> None:
         assert _run(AT_WORK) == (0, ""), f"run {number}"
 
 
+BESIDE_A_RUN = """
+import asyncio, threading, treadle
+
+working = threading.Semaphore(0)
+
+def work(*_):
+    working.release()
+    while True:
+        pass
+
+class Dropped:
+    __del__ = work
+
+class Named(threading.Thread):
+    name = property(work)
+
+def begin():
+    treadle.run(asyncio.sleep(60))
+
+def close():
+    loop = treadle.new_event_loop()
+    loop.call_soon(print, Dropped())
+    loop.close()
+
+for kind, target in ((Named, begin), (threading.Thread, close)):
+    kind(target=target, daemon=True).start()
+    working.acquire()
+"""
+
+
+def test_loops_that_begin_or_close_do_not_disturb_the_exit() -> None:
+    """There, too, Rust's frames are below those of the Python that runs."""
+    assert _run(BESIDE_A_RUN) == (0, "")
+
+
 def _run(program: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
