@@ -13,6 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
 use super::headers::{Headers, collect, header_value};
+use crate::python::thread_end::HangsAtEnd;
 
 static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -224,6 +225,8 @@ impl JSONResponse {
         status: u32,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
+        // Models encode themselves, in Python, and a handler on the thread pool may be the one to ask.
+        let _hangs_at_end = HangsAtEnd::enter();
         let encode = ENCODE.import(py, "treadle.encoding", "encode")?;
         let content = content.unwrap_or_else(|| py.None().into_bound(py));
         let body = encode.call1((content,))?.cast_into::<PyBytes>()?.unbind();

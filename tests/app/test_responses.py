@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -472,3 +474,33 @@ def test_a_result_that_cannot_be_sent_is_500_and_logged(
     assert __file__ in record.getMessage()
     assert BROKEN[name][1] in caplog.text
     assert client.get(f"/{mode}/dict").status_code == 200
+
+
+# -- made when the process ends --------------------------------------------------------------------
+
+ENCODING = """
+import threading, treadle
+
+working = threading.Semaphore(0)
+
+class Model:
+    def model_dump(self, mode):
+        working.release()
+        while True:
+            pass
+
+threading.Thread(target=treadle.JSONResponse, args=(Model(),), daemon=True).start()
+working.acquire()
+"""
+
+
+def test_a_model_that_encodes_itself_does_not_disturb_the_exit() -> None:
+    """A handler on the thread pool may be at it when the program ends."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ENCODING],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
