@@ -411,6 +411,8 @@ def many_descriptors() -> Iterator[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
+@pytest.mark.timeout(120)
 def test_ten_thousand_handlers_sleep_at_once_on_one_lane(
     serve: Serve, many_descriptors: int
 ) -> None:

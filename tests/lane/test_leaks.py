@@ -218,7 +218,7 @@ def test_nothing_that_belongs_to_a_request_outlives_it(server: LiveServer) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_ten_thousand_requests_leave_no_memory_behind(server: LiveServer) -> None:
     def warm() -> tuple[int, int, int]:
         rounds(server, 25)

@@ -148,6 +148,8 @@ def test_a_pool_that_polls_takes_work_and_ends(polling: Callable[[int], None]) -
             assert pool.spawn(work(number)).result(10) == number
 
 
+@pytest.mark.timing
+@pytest.mark.timeout(120)
 def test_another_thread_has_the_interpreter_while_a_loop_polls(
     polling: Callable[[int], None],
 ) -> None:
