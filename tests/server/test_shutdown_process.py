@@ -129,7 +129,7 @@ class Load:
             return False
         if not first:
             return False  # closed before this request was taken
-        connection._buffer = first + connection._buffer
+        connection._buffer[:0] = first
         try:
             response = connection.response()
         except (EOFError, OSError) as error:
