@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +14,7 @@ from uuid import UUID
 import msgspec
 import pydantic
 import pytest
+from support.cli import RunCli
 from support.types import Connect, Serve
 
 from treadle import (
@@ -494,13 +493,7 @@ working.acquire()
 """
 
 
-def test_a_model_that_encodes_itself_does_not_disturb_the_exit() -> None:
+def test_a_model_that_encodes_itself_does_not_disturb_the_exit(run_cli: RunCli) -> None:
     """A handler on the thread pool may be at it when the program ends."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENCODING],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    command = run_cli.python(["-c", ENCODING], listens=False)
+    assert (command.wait(), command.stderr) == (0, "")

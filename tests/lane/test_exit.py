@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from support.cli import RunCli
 
 
 @pytest.mark.parametrize(
@@ -19,12 +17,14 @@ import pytest
         "asyncio.Runner(loop_factory=treadle.new_event_loop).get_loop()",
     ],
 )
-def test_a_loop_that_never_ran_does_not_disturb_the_exit(made: str) -> None:
-    assert _run(f"import asyncio, treadle; {made}") == (0, "")
+def test_a_loop_that_never_ran_does_not_disturb_the_exit(run_cli: RunCli, made: str) -> None:
+    program = f"import asyncio, treadle; {made}"
+    command = run_cli.python(["-W", "ignore", "-c", program], listens=False)
+    assert (command.wait(), command.stderr) == (0, "")
 
 
 AT_WORK = """
-import asyncio, threading, time, treadle
+import asyncio, select, threading, treadle
 
 working = threading.Semaphore(0)
 
@@ -35,12 +35,12 @@ async def in_a_task():
 
 async def in_a_callback():
     asyncio.get_running_loop().call_soon(callback)
-    await asyncio.sleep(60)
+    await asyncio.Future()
 
 def callback():
     working.release()
     while True:
-        time.sleep(0)
+        select.select([], [], [], 0)  # lets go of the GIL, and takes it again
 
 def in_an_expression():
     class Compared:
@@ -63,10 +63,11 @@ for main in (in_a_task, in_a_callback, in_an_expression):
 """
 
 
-def test_loops_that_are_at_work_do_not_disturb_the_exit() -> None:
+def test_loops_that_are_at_work_do_not_disturb_the_exit(run_cli: RunCli) -> None:
     """Before 3.14 CPython unwinds the stacks of such threads: with Rust's frames that is fatal."""
     for number in range(3):
-        assert _run(AT_WORK) == (0, ""), f"run {number}"
+        command = run_cli.python(["-c", AT_WORK], listens=False)
+        assert (command.wait(), command.stderr) == (0, ""), f"run {number}"
 
 
 BESIDE_A_RUN = """
@@ -85,8 +86,11 @@ class Dropped:
 class Named(threading.Thread):
     name = property(work)
 
+async def idle():
+    await asyncio.Future()
+
 def begin():
-    treadle.run(asyncio.sleep(60))
+    treadle.run(idle())
 
 def close():
     loop = treadle.new_event_loop()
@@ -99,17 +103,7 @@ for kind, target in ((Named, begin), (threading.Thread, close)):
 """
 
 
-def test_loops_that_begin_or_close_do_not_disturb_the_exit() -> None:
+def test_loops_that_begin_or_close_do_not_disturb_the_exit(run_cli: RunCli) -> None:
     """There, too, Rust's frames are below those of the Python that runs."""
-    assert _run(BESIDE_A_RUN) == (0, "")
-
-
-def _run(program: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-    return done.returncode, done.stderr
+    command = run_cli.python(["-W", "ignore", "-c", BESIDE_A_RUN], listens=False)
+    assert (command.wait(), command.stderr) == (0, "")

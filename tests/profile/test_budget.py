@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from importlib import util
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,13 @@ def _lane(tick: Callable[[], None]) -> dict[str, list[float]]:
     }
 
 
+def _measure() -> Budget:
+    return budget.measure(rounds=2, count=640, lane=_lane, answer={"id": 7})
+
+
 @pytest.fixture(scope="module")
 def measured() -> Budget:
-    return budget.measure(rounds=2, count=640, lane=_lane, answer={"id": 7})
+    return _measure()
 
 
 def _ns(measured: Budget, name: str, column: str) -> float:
@@ -68,9 +73,9 @@ def test_what_is_paid_on_the_lane_is_the_difference_of_its_routes(measured: Budg
 
 def test_others_stand_beside_it_or_are_told_absent(measured: Budget) -> None:
     assert measured.columns[:3] == (SYNC, TREADLE, ASYNCIO)
-    # Each is a difference, which a busy machine can swallow; not so all of them.
-    figures = [line.figures.get(ASYNCIO) for line in measured.lines]
-    assert sum(figure.ns for figure in figures if figure is not None) > 0
+    # A difference of two times, which a busy machine can swallow once.
+    tries = chain([measured], (_measure() for _ in range(4)))
+    assert any(_ns(each, "suspension", ASYNCIO) > 0 for each in tries)
     assert "--bridge names a function" in measured.absent[BRIDGE]
     assert (UVICORN in measured.columns) == (UVICORN not in measured.absent)
 

@@ -129,7 +129,7 @@ class Load:
             return False
         if not first:
             return False  # closed before this request was taken
-        connection._buffer[:0] = first
+        connection.put_back(first)
         try:
             response = connection.response()
         except (EOFError, OSError) as error:
@@ -327,7 +327,6 @@ async def body(request: Request):
 live = LiveServer(app)
 live.start()
 clients = []
-
 
 def ask(line):
     clients.append(socket.create_connection(live.address))

@@ -249,6 +249,7 @@ def test_a_lane_that_waits_for_the_interpreter_is_told_as_that(
     # collection's pause of all threads waits for the call, and the lane that wakes for the pause.
     client = raw(serve(app(), stall_warning=LIMIT))
     ask(client, "/waiting")
+    first = ""
     for _ in range(10):
         held = threading.Thread(target=ctypes.PyDLL(None).usleep, args=(400_000,))
         held.start()

@@ -121,6 +121,10 @@ class Raw:
         """Waits for the server to close; False if it sends something instead."""
         return self.rest() == b""
 
+    def put_back(self, data: bytes) -> None:
+        """Has `data` be received next."""
+        self._buffer[:0] = data
+
     def _take(self, count: int) -> bytes:
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
