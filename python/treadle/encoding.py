@@ -36,8 +36,23 @@ def make_decoder(annotation: Any) -> Callable[[], Callable[[bytes], Any]]:
         validate = TypeAdapter(annotation).validate_json
         return lambda: validate
     msgspec.json.Decoder(annotation)
-    _refuse_custom(annotation)
+    names = _ambiguous_names(annotation)
+    if names:
+        return lambda: _naming(msgspec.json.Decoder(annotation).decode, names)
     return lambda: msgspec.json.Decoder(annotation).decode
+
+
+def _naming(decode: Callable[[bytes], Any], names: list[str]) -> Callable[[bytes], Any]:
+    """`decode`, whose errors bring the `names` that their paths cannot be split without."""
+
+    def decode_naming(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except msgspec.ValidationError as error:
+            error.names = names  # type: ignore[attr-defined]
+            raise
+
+    return decode_naming
 
 
 def names_pydantic(annotation: Any) -> bool:
@@ -49,14 +64,18 @@ def names_pydantic(annotation: Any) -> bool:
     )
 
 
-def _refuse_custom(annotation: Any) -> None:
-    """Raises TypeError for classes that msgspec would take to be decoded by somebody else."""
+def _ambiguous_names(annotation: Any) -> list[str]:
+    """The names of fields in it that look like more than one step of a path: `x.y`, `a[0]`.
+
+    Raises TypeError for classes that msgspec would take to be decoded by somebody else.
+    """
     if annotation in _PLAIN:
-        return
+        return []
     from msgspec import inspect
 
     pending: list[Any] = [inspect.type_info(annotation)]
     seen: set[int] = set()
+    names: set[str] = set()
     while pending:
         node = pending.pop()
         if isinstance(node, tuple):
@@ -65,4 +84,7 @@ def _refuse_custom(annotation: Any) -> None:
             raise TypeError(f"{node.cls.__qualname__} is no type that JSON can be decoded into")
         elif isinstance(node, inspect.Type | inspect.Field) and id(node) not in seen:
             seen.add(id(node))
+            for name in ("encode_name", "tag_field"):
+                names.add(getattr(node, name, None) or "")
             pending.extend(getattr(node, name) for name in node.__struct_fields__)
+    return [name for name in names if not {".", "["}.isdisjoint(name)]

@@ -33,7 +33,7 @@ class Job(Protocol):
 
     @property
     def request(self) -> tuple[int, str, str]:
-        """Number, method and path of the request that it is called for."""
+        """Number, method and route of the request that it is called for."""
 
     def begin(self) -> tuple[Context, Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         """The context to call the handler in, the handler, its arguments."""
@@ -179,7 +179,7 @@ def _make_call(job: Job) -> None:
         value = context.run(handler, *args, **kwargs)
     except BaseException as error:
         # What is told of it begins with the handler.
-        trace = error.__traceback__
-        job.fail(error.with_traceback(trace and trace.tb_next))
+        trace = error.__traceback__ and error.__traceback__.tb_next
+        job.fail(error.with_traceback(trace))
     else:
         job.end(value)

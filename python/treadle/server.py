@@ -181,13 +181,13 @@ class Server:
         running = self.pool.close()
         for thread, job in running.items():
             self.left_behind = True
-            number, method, path = job.request
+            number, method, route = job.request
             logger.warning(
                 "request %d: %s %s (%s) still runs on a thread of the pool after the grace period "
                 "of %g s; it is left behind\n%s",
                 number,
                 method,
-                path,
+                route,
                 origin(job.handler),
                 self.options.grace,
                 stall.spell(stall.stack_of(thread.ident or 0)),
@@ -306,6 +306,7 @@ class _LaneThread(threading.Thread):
             if self.index == 0:
                 await _told(self.server.others_ended)
                 await self._leave(process)
+            self.native.release()
 
     async def _enter(self, process: AsyncExitStack, lane: AsyncExitStack) -> None:
         app = self.server.app

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 
-use super::problem::{Problem, Rejection};
+use super::problem::{Problem, Rejection, Step};
 use crate::python::call::call_one;
 
 static VALIDATION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -47,7 +47,10 @@ pub fn decode(decoder: &Bound<'_, PyAny>, bytes: &[u8]) -> Result<Py<PyAny>, Rej
 fn explain(py: Python<'_>, error: PyErr) -> PyResult<Rejection> {
     let value = error.value(py);
     if value.is_instance(VALIDATION.import(py, "msgspec", "ValidationError")?)? {
-        return Ok(Rejection::Invalid(vec![located(&value.str()?.to_string())]));
+        let names: Option<Vec<String>> =
+            value.getattr_opt(intern!(py, "names"))?.and_then(|names| names.extract().ok());
+        let problem = located(&value.str()?.to_string(), &names.unwrap_or_default());
+        return Ok(Rejection::Invalid(vec![problem]));
     }
     if value.is_instance(DECODE.import(py, "msgspec", "DecodeError")?)? {
         return Ok(Rejection::NotJson(value.str()?.to_string()));
@@ -66,31 +69,57 @@ fn explain(py: Python<'_>, error: PyErr) -> PyResult<Rejection> {
 }
 
 /// msgspec names the place at the end: "Expected `int`, got `str` - at `$.items[0].id`"; the place of
-/// a key is its object: "... - at `key` in `$.items[0]`".
-fn located(message: &str) -> Problem {
+/// a key is its object: "... - at `key` in `$.items[0]`". `names` are those of fields that look like
+/// more than one step.
+fn located(message: &str, names: &[String]) -> Problem {
     let (reason, path) = match message.rsplit_once(" - at `") {
-        Some((reason, path)) => (reason, path.trim_end_matches('`')),
+        Some((reason, path)) => (reason, path.strip_suffix('`').unwrap_or(path)),
         None => (message, "$"),
     };
     let (path, role) = match path.strip_prefix("key` in `") {
         Some(path) => (path, " as a key"),
         None => (path, ""),
     };
-    let mut field: Vec<String> = path
-        .trim_start_matches('$')
-        .split(['.', '['])
-        .map(|step| step.trim_end_matches(']'))
-        .filter(|step| !step.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let mut field = steps(path, names);
     // The place of a missing or unknown field is its object; the client wants the field.
     if let Some(name) = ["Object missing required field `", "Object contains unknown field `"]
         .iter()
         .find_map(|start| reason.strip_prefix(start))
     {
-        field.push(name.trim_end_matches('`').to_owned());
+        field.push(Step::Name(name.strip_suffix('`').unwrap_or(name).to_owned()));
     }
     Problem { place: "body", field, reason: reason.replace('`', "") + role }
+}
+
+/// The steps of a path as msgspec writes it: `$`, then `.name` for a field, `[0]` for an element and
+/// `[...]` for a value of a `dict`, whose key it does not tell.
+fn steps(path: &str, names: &[String]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = path.strip_prefix('$').unwrap_or(path);
+    loop {
+        if let Some(field) = rest.strip_prefix('.') {
+            let ends =
+                |length: &usize| matches!(field.as_bytes().get(*length), None | Some(b'.' | b'['));
+            let long = names.iter().filter(|name| field.starts_with(&***name)).map(String::len);
+            let length = long.filter(ends).max();
+            let length = length.or_else(|| field.find(['.', '['])).unwrap_or(field.len());
+            steps.push(Step::Name(field[..length].to_owned()));
+            rest = &field[length..];
+        } else if let Some((inner, behind)) =
+            rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+        {
+            steps.push(match inner.parse() {
+                Ok(index) => Step::Index(index),
+                Err(_) => Step::Name(if inner == "..." { "*" } else { inner }.to_owned()),
+            });
+            rest = behind;
+        } else {
+            if !rest.is_empty() {
+                steps.push(Step::Name(rest.to_owned()));
+            }
+            return steps;
+        }
+    }
 }
 
 /// pydantic's `ValidationError.errors()`: a list of `{"loc": (...), "msg": "..."}`.
@@ -103,7 +132,11 @@ fn pydantic(errors: &Bound<'_, PyAny>) -> PyResult<Rejection> {
         }
         let mut field = Vec::new();
         for step in error.get_item("loc")?.try_iter()? {
-            field.push(step?.str()?.to_string());
+            let step = step?;
+            field.push(match step.extract() {
+                Ok(index) => Step::Index(index),
+                Err(_) => Step::Name(step.str()?.to_string()),
+            });
         }
         let reason = error.get_item("msg")?.str()?.to_string();
         problems.push(Problem { place: "body", field, reason });
@@ -113,17 +146,65 @@ fn pydantic(errors: &Bound<'_, PyAny>) -> PyResult<Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use super::located;
+    use super::super::problem::Step;
+    use super::{located, steps};
+
+    /// The steps of `path`, positions as in Rust.
+    fn shown(path: &str, names: &[&str]) -> String {
+        let names = names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let step = |step: &Step| match step {
+            Step::Name(name) => format!("{name:?}"),
+            Step::Index(index) => index.to_string(),
+        };
+        steps(path, &names).iter().map(step).collect::<Vec<_>>().join(" ")
+    }
 
     #[test]
-    fn the_place_that_msgspec_names_is_split_into_steps() {
-        let problem = located("Expected `int`, got `str` - at `$.items[0].id`");
-        assert_eq!(problem.field, ["items", "0", "id"]);
-        assert_eq!(problem.reason, "Expected int, got str");
-        assert_eq!(located("Object missing required field `id`").field, ["id"]);
-        assert!(located("JSON is malformed").field.is_empty());
-        let problem = located("Expected `int`, got `str` - at `key` in `$.counts`");
-        assert_eq!(problem.field, ["counts"]);
-        assert_eq!(problem.reason, "Expected int, got str as a key");
+    fn the_path_that_msgspec_names_is_split_into_steps() {
+        for (path, steps) in [
+            ("$", ""),
+            ("$.items[0].id", r#""items" 0 "id""#),
+            ("$[0][1]", "0 1"),
+            ("$[...]", r#""*""#),
+            ("$.items[...].id", r#""items" "*" "id""#),
+            ("$[...][0][...][12]", r#""*" 0 "*" 12"#),
+            ("$.0.+1", r#""0" "+1""#),
+            ("$.", r#""""#),
+            ("$..a", r#""" "a""#),
+            ("$.x.y", r#""x" "y""#),
+        ] {
+            assert_eq!(shown(path, &[]), steps, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_path_is_one_step() {
+        for (path, steps) in [
+            ("$.x.y", r#""x.y""#),
+            ("$.x.y.z", r#""x.y" "z""#),
+            ("$.x.yz", r#""x" "yz""#),
+            ("$.x.y[0]", r#""x.y[0]""#),
+            ("$.x.y[1]", r#""x.y" 1"#),
+            ("$.a.x.y[...]", r#""a" "x.y" "*""#),
+            ("$.....x.y", r#""..." "x.y""#),
+        ] {
+            assert_eq!(shown(path, &["x.y", "x.y[0]", "..."]), steps, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_msgspec_says_is_split_into_place_and_reason() {
+        let name = |name: &str| vec![Step::Name(name.to_owned())];
+        for (message, field, reason) in [
+            ("Expected `int`, got `str` - at `$.a`", name("a"), "Expected int, got str"),
+            ("Object missing required field `a`", name("a"), "Object missing required field a"),
+            ("Object contains unknown field `7`", name("7"), "Object contains unknown field 7"),
+            ("Invalid UUID - at `key` in `$`", vec![], "Invalid UUID as a key"),
+            ("Invalid UUID - at `key` in `$[...]`", name("*"), "Invalid UUID as a key"),
+            ("JSON is malformed", vec![], "JSON is malformed"),
+        ] {
+            let problem = located(message, &[]);
+            assert_eq!((problem.field, &*problem.reason), (field, reason), "{message}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One parameter of a handler: where its value comes from and what it must be.
 
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::scalar::Scalar;
@@ -73,6 +74,15 @@ pub struct Param {
     pub(super) keyword: Option<String>,
     /// Makes a body decoder (bytes to value), one for each lane.
     pub(super) decoder: Option<Py<PyAny>>,
+}
+
+impl Param {
+    /// Shows the collector what the parameter refers to that may refer to the application.
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.check, &self.default, &self.copy, &self.decoder]
+            .into_iter()
+            .try_for_each(|held| visit.call(held))
+    }
 }
 
 #[pymethods]

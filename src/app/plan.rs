@@ -1,9 +1,11 @@
 //! What a route does with a request, compiled once and executed per request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
@@ -50,8 +52,9 @@ pub struct Plan {
     pub limit_body: Option<u64>,
     /// The handler answers HEAD itself, not as part of GET.
     pub is_for_head: bool,
-    /// The pattern as written: what logs name instead of a raw path.
-    pub template: String,
+    /// The pattern as written: what logs name instead of a raw path. A lane's own, shared only with
+    /// the jobs that it has on the thread pool.
+    pub template: Arc<str>,
     /// `file:line name` of the handler.
     pub origin: String,
     /// The parameter of the path that takes its rest.
@@ -139,7 +142,7 @@ impl Route {
                 cancel_on_disconnect,
                 limit_body,
                 is_for_head: methods.contains(&Method::HEAD),
-                template: pattern.source.clone(),
+                template: pattern.source.as_str().into(),
                 origin,
                 rest: pattern.rest().map(|(name, _)| name.to_owned()),
                 needs_request: params.iter().any(|p| p.source == Source::Request),
@@ -190,6 +193,12 @@ impl Route {
             Mode::Offload => "offload",
         }
     }
+
+    /// A handler may be a closure over its application.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.plan.handler)?;
+        self.plan.params.iter().try_for_each(|param| param.traverse(&visit))
+    }
 }
 
 impl Route {
@@ -211,7 +220,7 @@ impl Route {
             cancel_on_disconnect: plan.cancel_on_disconnect,
             limit_body: plan.limit_body,
             is_for_head: plan.is_for_head,
-            template: plan.template.clone(),
+            template: (*plan.template).into(),
             origin: plan.origin.clone(),
             rest: plan.rest.clone(),
             params: plan.params.iter().map(|param| param.clone_ref(py)).collect(),
@@ -237,7 +246,7 @@ impl Plan {
             cancel_on_disconnect: true,
             limit_body: None,
             is_for_head: false,
-            template: "-".to_owned(),
+            template: "-".into(),
             origin: "no route".to_owned(),
             rest: None,
             params: Vec::new(),

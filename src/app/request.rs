@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyType};
@@ -71,7 +72,7 @@ impl<'a> From<&'a mut Parts> for HeadRef<'a> {
 }
 
 impl<'a> HeadRef<'a> {
-    /// The value of a cookie, as sent.
+    /// The value of a cookie, as sent, without the quotes around it if it has any.
     pub fn cookie(self, name: &str) -> Option<Cow<'a, str>> {
         self.cookies().find_map(|(known, value)| (latin_1(known) == name).then(|| latin_1(value)))
     }
@@ -90,11 +91,12 @@ impl<'a> HeadRef<'a> {
     }
 }
 
-fn unquoted(mut value: &[u8]) -> &[u8] {
-    while let [b'"', rest @ ..] | [rest @ .., b'"'] = value {
-        value = rest;
+/// RFC 6265, 4.1.1: the quotes are one pair. Any other is part of the value.
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
     }
-    value
 }
 
 impl RequestHead {
@@ -136,10 +138,22 @@ pub struct Request {
     /// The lane that serves the request, with its state.
     #[pyo3(get, name = "lane")]
     lane_face: Py<PyAny>,
-    headers: PyOnceLock<Py<Headers>>,
-    query: PyOnceLock<Py<PyAny>>,
-    cookies: PyOnceLock<Py<PyDict>>,
-    state: PyOnceLock<Py<PyAny>>,
+    headers: OnceLock<Py<Headers>>,
+    query: OnceLock<Py<PyAny>>,
+    cookies: OnceLock<Py<PyDict>>,
+    state: OnceLock<Py<PyAny>>,
+}
+
+/// What is in `slot`, made now if nothing is. Nobody waits there while Python runs: of two threads
+/// that make it at once, one throws its own away.
+fn kept<T>(slot: &OnceLock<Py<T>>, make: impl FnOnce() -> PyResult<Py<T>>) -> PyResult<&Py<T>> {
+    match slot.get() {
+        Some(known) => Ok(known),
+        None => {
+            let made = make()?;
+            Ok(slot.get_or_init(|| made))
+        }
+    }
 }
 
 impl Request {
@@ -152,10 +166,10 @@ impl Request {
             lane: LaneBound::new(Lane { body }),
             app,
             lane_face: lane,
-            headers: PyOnceLock::new(),
-            query: PyOnceLock::new(),
-            cookies: PyOnceLock::new(),
-            state: PyOnceLock::new(),
+            headers: OnceLock::new(),
+            query: OnceLock::new(),
+            cookies: OnceLock::new(),
+            state: OnceLock::new(),
         }
     }
 
@@ -310,7 +324,7 @@ impl Request {
     #[getter]
     fn headers(&self, py: Python<'_>) -> PyResult<Py<Headers>> {
         let make = || Py::new(py, Headers::read_only(self.head.headers.clone()));
-        Ok(self.headers.get_or_try_init(py, make)?.clone_ref(py))
+        Ok(kept(&self.headers, make)?.clone_ref(py))
     }
 
     /// Query parameters: a mapping of first values, `get_all(name)` for repeated ones.
@@ -321,10 +335,10 @@ impl Request {
             let class = QUERY_PARAMS.import(py, "treadle.datastructures", "QueryParams")?;
             Ok(class.call1((pairs,))?.unbind())
         };
-        Ok(self.query.get_or_try_init(py, make)?.clone_ref(py))
+        Ok(kept(&self.query, make)?.clone_ref(py))
     }
 
-    /// Cookies by name, values as sent; text is Latin-1, as in headers.
+    /// Cookies by name, values as sent but for a pair of quotes around one; text is Latin-1, as in headers.
     #[getter]
     fn cookies(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let make = || -> PyResult<Py<PyDict>> {
@@ -337,7 +351,7 @@ impl Request {
             }
             Ok(cookies.unbind())
         };
-        Ok(self.cookies.get_or_try_init(py, make)?.clone_ref(py))
+        Ok(kept(&self.cookies, make)?.clone_ref(py))
     }
 
     /// Parameters of the path as text, escapes decoded; the handler's own are converted.
@@ -363,7 +377,7 @@ impl Request {
         let make = || -> PyResult<Py<PyAny>> {
             Ok(STATE.import(py, "treadle.datastructures", "State")?.call0()?.unbind())
         };
-        Ok(self.state.get_or_try_init(py, make)?.clone_ref(py))
+        Ok(kept(&self.state, make)?.clone_ref(py))
     }
 
     /// Awaitable: the whole body, at most the body limit (413 beyond).
@@ -417,6 +431,15 @@ impl Request {
                 kept: Rc::new(RefCell::new(kept)),
             }),
         })
+    }
+
+    /// What a request refers to may refer to it: `request.state` holds whatever the handler likes.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.app)?;
+        visit.call(&self.lane_face)?;
+        visit.call(self.query.get())?;
+        visit.call(self.cookies.get())?;
+        visit.call(self.state.get())
     }
 
     fn __repr__(&self) -> String {

@@ -103,7 +103,7 @@ impl Encoder {
             return Ok(Reply::Plain(plain(status, None, Bytes::new())));
         }
         if let Ok(response) = result.cast::<Response>() {
-            let (status, headers, body) = response.try_borrow()?.parts(py);
+            let (status, headers, body) = response.get().parts(py);
             if let Ok(stream) = result.cast::<StreamingResponse>() {
                 let mut head = http::Response::new(());
                 *head.status_mut() = status;
@@ -113,7 +113,7 @@ impl Encoder {
                     head.headers_mut().remove(CONTENT_LENGTH);
                 }
                 framing::length(head.headers()).map_err(PyValueError::new_err)?;
-                return Ok(Reply::Stream(head, stream.try_borrow()?.iterator(py)));
+                return Ok(Reply::Stream(head, stream.get().iterator(py)));
             }
             return Ok(Reply::Whole(whole(status, headers, body)));
         }

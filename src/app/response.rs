@@ -3,10 +3,13 @@
 //! What is wrong with one (a status that cannot be sent, a control character in a header) raises
 //! where it is made, so the traceback points at the handler's line.
 
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -32,9 +35,10 @@ pub fn status_code(status: u32) -> PyResult<StatusCode> {
 }
 
 /// An HTTP response: content (bytes, str or None), status, headers, media type.
-#[pyclass(subclass, weakref, dict, module = "treadle")]
+#[pyclass(frozen, subclass, weakref, dict, module = "treadle")]
 pub struct Response {
-    status: StatusCode,
+    /// What `status_code` took. Several lanes may send one response while another sets it.
+    status: AtomicU16,
     headers: Py<Headers>,
     body: Py<PyBytes>,
 }
@@ -55,7 +59,7 @@ impl Response {
             map.insert(CONTENT_TYPE, header_value("content-type", media_type)?);
         }
         Ok(Self {
-            status: status_code(status)?,
+            status: AtomicU16::new(status_code(status)?.as_u16()),
             headers: Py::new(py, Headers::editable(map))?,
             body,
         })
@@ -64,7 +68,7 @@ impl Response {
     /// What is sent: status, headers and body.
     pub fn parts(&self, py: Python<'_>) -> (StatusCode, HeaderMap, Bytes) {
         (
-            self.status,
+            StatusCode::from_u16(self.status()).unwrap_or_default(),
             self.headers.get().to_map(),
             Bytes::copy_from_slice(self.body.bind(py).as_bytes()),
         )
@@ -117,12 +121,12 @@ impl Response {
     /// HTTP status, 200 to 999.
     #[getter]
     fn status(&self) -> u16 {
-        self.status.as_u16()
+        self.status.load(Ordering::Relaxed)
     }
 
     #[setter]
-    fn set_status(&mut self, status: u32) -> PyResult<()> {
-        self.status = status_code(status)?;
+    fn set_status(&self, status: u32) -> PyResult<()> {
+        self.status.store(status_code(status)?.as_u16(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -207,12 +211,12 @@ impl Response {
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Ok(format!("<{} {}>", slf.get_type().name()?, slf.borrow().status.as_u16()))
+        Ok(format!("<{} {}>", slf.get_type().name()?, slf.get().status()))
     }
 }
 
 /// Any object that msgspec encodes, as JSON.
-#[pyclass(extends = Response, subclass, module = "treadle")]
+#[pyclass(frozen, extends = Response, subclass, module = "treadle")]
 pub struct JSONResponse;
 
 #[pymethods]
@@ -236,7 +240,7 @@ impl JSONResponse {
 }
 
 /// Text sent as HTML.
-#[pyclass(extends = Response, subclass, module = "treadle")]
+#[pyclass(frozen, extends = Response, subclass, module = "treadle")]
 pub struct HTMLResponse;
 
 #[pymethods]
@@ -257,7 +261,7 @@ impl HTMLResponse {
 }
 
 /// Sends the client elsewhere; 307 keeps method and body.
-#[pyclass(extends = Response, subclass, module = "treadle")]
+#[pyclass(frozen, extends = Response, subclass, module = "treadle")]
 pub struct RedirectResponse;
 
 #[pymethods]
@@ -300,7 +304,7 @@ const NOT_IN_URLS: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EM
 ///
 /// The next chunk is asked for when the client has taken the one before. A Content-Length among the
 /// headers must be a length, and that of all chunks together.
-#[pyclass(extends = Response, subclass, module = "treadle")]
+#[pyclass(frozen, extends = Response, subclass, module = "treadle")]
 pub struct StreamingResponse {
     iterator: Py<PyAny>,
 }
@@ -336,5 +340,10 @@ impl StreamingResponse {
         let body = PyBytes::new(py, b"").unbind();
         let response = Response::build(py, body, status, headers, media_type)?;
         Ok(PyClassInitializer::from(response).add_subclass(Self { iterator: content.unbind() }))
+    }
+
+    /// A generator may refer to the response that it is the content of.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.iterator)
     }
 }

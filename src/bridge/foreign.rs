@@ -81,7 +81,7 @@ pub(super) fn with_mailbox(mailbox: &Arc<Mailbox>) -> Option<Rc<Home>> {
 
 fn meet(event_loop: &Bound<'_, PyAny>) -> PyResult<Rc<Home>> {
     let py = event_loop.py();
-    let name = format!("event loop {}", event_loop.get_type().name()?);
+    let name = format!("event loop {} at {:p}", event_loop.get_type().name()?, event_loop.as_ptr());
     let mailbox = Mailbox::foreign(name, event_loop.clone().unbind());
     mailbox.set_thread(thread_name(py)?);
     let home = Home::make(mailbox);

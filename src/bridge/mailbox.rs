@@ -119,7 +119,8 @@ impl Mailbox {
         })
     }
 
-    /// What errors call the loop: "lane 0 (thread treadle-lane-0)".
+    /// What errors call the loop: "lane 0 (thread treadle-lane-0)", "lane 0 of loop 2 (thread
+    /// MainThread)".
     #[must_use]
     pub fn name(&self) -> String {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,7 +199,7 @@ impl Mailbox {
         true
     }
 
-    /// Has the lane's turn run; on the lane's thread.
+    /// Has the lane's turn run.
     pub fn wake_turn(&self) {
         let waker = self.lock().waker.clone();
         if let Some(waker) = waker {

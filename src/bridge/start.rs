@@ -92,9 +92,9 @@ fn follow(
         return Err(PyRuntimeError::new_err(format!(
             "{} belongs to {} and cannot be awaited on {}, whose loop is {}",
             future.repr()?,
-            its_loop.repr()?,
+            spell(&its_loop)?,
             home.mailbox().name(),
-            live.event_loop().bind(py).repr()?,
+            spell(live.event_loop().bind(py))?,
         )));
     }
     if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
@@ -104,6 +104,16 @@ fn follow(
         future.call_method1(pyo3::intern!(py, "add_done_callback"), (Py::new(py, report)?,))?;
     }
     Ok(future.clone().unbind())
+}
+
+/// What a loop says of itself. Ours names its lane; others of a kind look alike.
+fn spell(event_loop: &Bound<'_, PyAny>) -> PyResult<String> {
+    let said = event_loop.repr()?;
+    Ok(if event_loop.hasattr(pyo3::intern!(event_loop.py(), "_lane"))? {
+        said.to_string()
+    } else {
+        format!("{said} at {:p}", event_loop.as_ptr())
+    })
 }
 
 fn report(completion: &dyn Completion, future: &Bound<'_, PyAny>) {

@@ -139,7 +139,7 @@ impl Call {
         let pump = &self.dispatcher.face.pump;
         if self.plan.mode == Mode::Offload {
             // Where the handler blocks, so does what it yields from.
-            let request = (self.head.id(), self.head.method().as_str(), &self.plan.template);
+            let request = (self.head.id(), self.head.method().as_str(), &*self.plan.template);
             let calls = self.dispatcher.offloader.chunk_calls();
             pump.call1(py, (iterator, sink, &self.dispatcher.face.submit, request, calls))
         } else {

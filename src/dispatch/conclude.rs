@@ -136,7 +136,11 @@ impl Dispatcher {
                 return Ok(None);
             }
             let response = value.call_method0(intern!(py, "response"))?;
-            Ok(match self.encoder.reply(&response, None)? {
+            let reply = self.encoder.reply(&response, None)?;
+            // One that a module makes once and its handlers raise again and again would keep the frames
+            // of all those requests: a traceback grows with each raise.
+            error.set_traceback(py, None);
+            Ok(match reply {
                 Reply::Plain(plain) => Some(Outgoing::Plain(plain)),
                 Reply::Whole(response) => Some(response.into()),
                 Reply::Stream(..) => None,
@@ -197,7 +201,7 @@ impl Dispatcher {
         let cancelled = is_cancelled(py, &error);
         let logged = self.face.report.call1(
             py,
-            (error.value(py), head.id(), head.method().as_str(), &plan.template, &plan.origin),
+            (error.value(py), head.id(), head.method().as_str(), &*plan.template, &plan.origin),
         );
         if let Err(second) = logged {
             second.write_unraisable(py, None);

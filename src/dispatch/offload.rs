@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use pyo3::exceptions::PyBaseException;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -146,7 +147,10 @@ pub struct Job {
     kwnames: Option<Py<PyTuple>>,
     context: Py<PyAny>,
     head: Arc<RequestHead>,
-    mailbox: Arc<Mutex<Mailbox>>,
+    template: Arc<str>,
+    /// Until the outcome is there: an exception refers to the frame that made the call, and so to the
+    /// job, which does not keep it in turn.
+    mailbox: Mutex<Option<Arc<Mutex<Mailbox>>>>,
     place: Arc<Place>,
     clock: Clock,
     submitted: u64,
@@ -160,10 +164,10 @@ impl Job {
         self.handler.clone_ref(py)
     }
 
-    /// Number, method and path of the request, for a log.
+    /// Number, method and route of the request, for a log: the path itself may hold a secret.
     #[getter]
     fn request(&self) -> (u64, &str, &str) {
-        (self.head.id, self.head.method.as_str(), self.head.uri.path())
+        (self.head.id, self.head.method.as_str(), &self.template)
     }
 
     /// The call begins: the context to make it in, the handler and its arguments. It is made by
@@ -193,6 +197,12 @@ impl Job {
     fn fail(&self, error: Bound<'_, PyBaseException>) {
         self.conclude(Err(PyErr::from_value(error.into_any())));
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handler)?;
+        self.arguments.iter().try_for_each(|argument| visit.call(argument))?;
+        visit.call(&self.context)
+    }
 }
 
 /// Context, handler, positional and keyword arguments.
@@ -204,8 +214,10 @@ impl Job {
         let started = self.started.load(Ordering::Relaxed);
         let waited = started.saturating_sub(self.submitted);
         let ran = self.clock.now().saturating_sub(started);
+        let mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mailbox) = mailbox else { return };
         let waker = {
-            let mut mailbox = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut mailbox = mailbox.lock().unwrap_or_else(PoisonError::into_inner);
             mailbox.times = (waited, ran);
             mailbox.outcome = Some(outcome);
             mailbox.waker.take()
@@ -275,7 +287,8 @@ impl Dispatcher {
                 kwnames: plan.kwnames(py).map(|names| names.clone().unbind()),
                 context: context.clone_ref(py),
                 head: head.clone(),
-                mailbox: mailbox.clone(),
+                template: plan.template.clone(),
+                mailbox: Mutex::new(Some(mailbox.clone())),
                 place: place.clone(),
                 clock,
                 submitted: clock.now(),

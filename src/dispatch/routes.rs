@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::app::Route;
@@ -49,6 +50,14 @@ impl RouteTable {
     fn routes(&self, py: Python<'_>) -> Vec<Py<Route>> {
         let inner = self.lock();
         inner.1.iter().map(|route| route.clone_ref(py)).collect()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Where another thread adds to it, it is in use.
+        match self.inner.try_lock() {
+            Ok(inner) => inner.1.iter().try_for_each(|route| visit.call(route)),
+            Err(_) => Ok(()),
+        }
     }
 }
 

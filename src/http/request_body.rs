@@ -199,7 +199,7 @@ impl RequestBody {
 
     fn note_waiting(&self, waits: bool) {
         if self.connection.requests() == self.request {
-            self.connection.awaits_body.set(waits);
+            self.connection.note_awaiting(waits);
         }
     }
 
@@ -239,7 +239,7 @@ impl Drop for RequestBody {
             return;
         }
         // Whatever the service waits for next, it is not this body.
-        let was_awaited = self.connection.awaits_body.replace(false);
+        let was_awaited = self.connection.note_awaiting(false);
         // Given up because the client was slow: it is not waited for any more.
         if let Some(body) = self.body.take_if(|_| !was_awaited) {
             self.connection.leave(body);

@@ -8,10 +8,12 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream as StdTcpStream};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -222,6 +224,17 @@ impl Stream {
         if let Self::Tcp(stream) = self {
             let _ = stream.set_zero_linger();
         }
+    }
+
+    /// Whether there are bytes to read, asked of the system: the runtime knows only what had arrived
+    /// when the turn began.
+    pub(crate) fn has_unread(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        };
+        let looked = recv(socket, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        looked.is_ok_and(|(_, length)| length > 0)
     }
 
     /// Whether the client has shut its side or is gone, seen without reading what is still there.

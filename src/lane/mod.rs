@@ -65,6 +65,7 @@ mod wakeup;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,7 @@ pub use crate::bridge::LaneHandle;
 use crate::bridge::{Home, Mailbox, TaskFactory};
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
+use crate::python::shelter::Shelter;
 use crate::python::socket::os_error;
 use crate::python::thread_end::HangsAtEnd;
 use crate::python::ticks;
@@ -114,6 +116,7 @@ struct Local {
     /// Set while the loop runs.
     core: RefCell<Option<Rc<LaneCore>>>,
     interrupts: Arc<Interrupts>,
+    shelter: Rc<Shelter>,
     process: u32,
 }
 
@@ -123,6 +126,8 @@ impl Local {
         let (leaving, returning) = (meter.clone(), meter.clone());
         let interrupts = Arc::<Interrupts>::default();
         let (interrupting, interrupted) = (interrupts.clone(), interrupts.clone());
+        let sheltered = mailbox.clone();
+        let sheltering = move || sheltered.wake_turn();
         let runtime = Builder::new_current_thread()
             .enable_all()
             .on_thread_park(move || {
@@ -157,6 +162,7 @@ impl Local {
             runtime: RefCell::new(Some(runtime)),
             core: RefCell::new(None),
             interrupts,
+            shelter: Rc::new(Shelter::open(sheltering)),
             process: std::process::id(),
         })
     }
@@ -186,6 +192,8 @@ pub struct LaneCore {
     /// What is counted of the lane.
     pub meter: Arc<LaneMeter>,
     interrupts: Arc<Interrupts>,
+    /// What belongs to the lane's thread and died on another.
+    shelter: Rc<Shelter>,
 }
 
 impl LaneCore {
@@ -270,11 +278,18 @@ impl Lane {
 
 #[pymethods]
 impl Lane {
+    /// Without an index: the lane of a loop that has no others beside it. There may be many of those
+    /// on a thread, so errors tell them by number.
     #[new]
-    #[pyo3(signature = (index, busy_poll=0))]
-    fn new(index: usize, busy_poll: u32) -> Self {
+    #[pyo3(signature = (index=None, busy_poll=0))]
+    fn new(index: Option<usize>, busy_poll: u32) -> Self {
+        static ALONE: AtomicUsize = AtomicUsize::new(1);
         let busy_poll = Duration::from_micros(busy_poll.into());
-        let mailbox = Mailbox::new(format!("lane {index}"));
+        let (index, name) = match index {
+            Some(index) => (index, format!("lane {index}")),
+            None => (0, format!("lane 0 of loop {}", ALONE.fetch_add(1, Ordering::Relaxed))),
+        };
+        let mailbox = Mailbox::new(name);
         let meter = Arc::new(LaneMeter::new(index, Clock::of_process(ticks::source)));
         enroll(&meter);
         Self { index, busy_poll, local: Mutex::new(None), home: Mutex::new(None), mailbox, meter }
@@ -284,6 +299,12 @@ impl Lane {
     #[getter]
     fn index(&self) -> usize {
         self.index
+    }
+
+    /// What errors call it, with the thread that its loop ran on last.
+    #[getter]
+    fn name(&self) -> String {
+        self.mailbox.name()
     }
 
     /// Whether a lane can run on the calling thread: not while another runs there. A process that
@@ -322,6 +343,7 @@ impl Lane {
             running: Cell::new(0),
             meter: self.meter.clone(),
             interrupts: local.interrupts.clone(),
+            shelter: local.shelter.clone(),
         });
         local.interrupts.listen(on_main);
         self.meter.arrives(get_ident(py)?);
@@ -370,6 +392,7 @@ impl Lane {
                 .try_borrow_mut()
                 .map_err(|_| PyRuntimeError::new_err(format!("lane {} is running", self.index)))?
                 .take();
+            local.shelter.empty();
             shut_down(runtime);
         }
         Ok(())

@@ -2,11 +2,13 @@
 //!
 //! A Python object can be passed to another thread, and the garbage collector may finalise it on
 //! any thread. [`LaneBound`] makes the Rust half of such an object safe: the value is handed out
-//! only on the thread that made it, and if the last reference dies elsewhere the value is leaked
-//! rather than dropped there. (A leak needs a reference cycle collected by another lane.)
+//! only on the thread that made it. If the last reference dies elsewhere, the value waits in that
+//! thread's [`shelter`](super::shelter) until the thread drops it; without one it is leaked.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
+
+use super::shelter::send_home;
 
 thread_local! {
     /// Its address identifies the thread for as long as the thread lives.
@@ -58,9 +60,17 @@ impl<T: 'static> LaneBound<T> {
 
 impl<T: 'static> Drop for LaneBound<T> {
     fn drop(&mut self) {
-        if self.owner == this_thread() {
+        let owner = self.owner;
+        if owner == this_thread() {
             // SAFETY: dropped once, here, by the owning thread.
             unsafe { ManuallyDrop::drop(&mut self.value) }
+        } else {
+            send_home(owner, || {
+                // SAFETY: taken once, here, and not used afterwards. It is only moved on this thread:
+                // who drops what it is put in drops it on its own, or not at all.
+                let value = unsafe { ManuallyDrop::take(&mut self.value) };
+                Box::new(Self { owner, value: ManuallyDrop::new(value) })
+            });
         }
     }
 }

@@ -16,7 +16,8 @@
 //! * [`error`] takes the exception that a call left behind;
 //! * [`json`] writes plain values as JSON;
 //! * [`method`] adds methods that take their arguments as CPython hands them over;
-//! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch;
+//! * [`lane_bound`] lets a Python object carry state that only its lane's thread may touch, and
+//!   [`shelter`] brings it back there when the object dies elsewhere;
 //! * [`unique`] says when an object can be used again, and [`guarded`] keeps a value in one that is
 //!   locked only when somebody else could reach it;
 //! * [`immortal`] ends the counting of references to what all lanes refer to;
@@ -41,6 +42,7 @@ pub mod method;
 pub mod new_future;
 pub mod park;
 mod room;
+pub mod shelter;
 pub mod socket;
 pub mod task_layout;
 pub mod task_wakeup;

@@ -57,7 +57,7 @@ pub(crate) struct Link {
 /// One lane's share of a server.
 #[pyclass(frozen, module = "treadle._treadle")]
 pub struct LaneServer {
-    inner: LaneBound<Inner>,
+    inner: LaneBound<RefCell<Option<Rc<Inner>>>>,
     link: Mutex<Option<Link>>,
     stop: StopHandle,
     stopped: StopSignal,
@@ -75,10 +75,12 @@ struct Inner {
 }
 
 impl LaneServer {
-    fn inner(&self) -> PyResult<&Inner> {
-        self.inner
-            .get()
-            .ok_or_else(|| PyRuntimeError::new_err("a lane's server is used on its own lane only"))
+    fn inner(&self) -> PyResult<Rc<Inner>> {
+        let inner = self.inner.get().ok_or_else(|| {
+            PyRuntimeError::new_err("a lane's server is used on its own lane only")
+        })?;
+        let inner = inner.borrow().clone();
+        inner.ok_or_else(|| PyRuntimeError::new_err("the lane's server has ended"))
     }
 
     /// The inbox, which can be taken once.
@@ -146,12 +148,12 @@ impl LaneServer {
         });
         let (stop, stopped) = stop_signal();
         Ok(Self {
-            inner: LaneBound::new(Inner {
+            inner: LaneBound::new(RefCell::new(Some(Rc::new(Inner {
                 core,
                 http,
                 service,
                 accepting: RefCell::new(vec![receiver]),
-            }),
+            })))),
             link: Mutex::new(Some(link)),
             stop,
             stopped,
@@ -213,6 +215,14 @@ impl LaneServer {
     fn abort(&self) -> PyResult<()> {
         self.inner()?.http.abort_all();
         Ok(())
+    }
+
+    /// Lets go of app and routes. The lane's thread does so before it ends: afterwards nobody can,
+    /// and what is counted may be asked for as long as there is somebody to ask.
+    fn release(&self) {
+        if let Some(inner) = self.inner.get() {
+            drop(inner.take());
+        }
     }
 
     /// Handlers that run in Tasks now.

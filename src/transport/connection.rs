@@ -57,9 +57,11 @@ impl Future for Connection {
             };
             note_work();
             set_waker(state, cx);
-            let outcome = timed(&held, state, || {
-                context::run(state.context.bind(py), || drive(&held, state, cx))
-            });
+            let Some(context) = state.context(py) else {
+                return Poll::Ready(());
+            };
+            let outcome =
+                timed(&held, state, || context::run(&context, || drive(&held, state, cx)));
             state.receiving.set(false);
             TransportCore::raise_soon(&held, outcome);
             after_python(py);

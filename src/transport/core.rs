@@ -1,7 +1,16 @@
 //! The native half of a stream transport: its state, and what Python calls often.
+//!
+//! # Who owns what
+//!
+//! The state is of the loop's thread alone; a collector on another one sees nothing of it and so
+//! takes what it holds for used. Two things see to it that nothing is kept for ever by that: what
+//! belongs to Python is taken out where the connection is lost, and where the loop is closed before
+//! that it is put where every thread sees it ([`Left`], behind a lock that is taken then, and by
+//! whoever asks the transport afterwards).
 
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit};
@@ -13,7 +22,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::connection;
 use super::outbox::Outbox;
 use super::receive::{Kind, READS};
-use super::state::State;
+use super::state::{Left, State};
 use crate::lane::{LaneHandle, LoopCore};
 use crate::python::context;
 use crate::python::lane_bound::LaneBound;
@@ -26,6 +35,8 @@ use crate::python::socket::{SocketFd, os_error};
 #[pyclass(subclass, frozen, weakref, module = "treadle._treadle")]
 pub struct TransportCore {
     state: LaneBound<State>,
+    /// What the loop had of it when it was closed.
+    left: Mutex<Option<Left>>,
     /// The socket's number, for other threads too.
     fd: RawFd,
     /// The lane it belongs to, if it was made while that ran.
@@ -42,6 +53,18 @@ impl TransportCore {
         })
     }
 
+    fn left(&self) -> MutexGuard<'_, Option<Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop, also a closed one; `None` once the connection is lost.
+    fn event_loop<'py>(&self, py: Python<'py>, state: &State) -> Option<Bound<'py, PyAny>> {
+        state.event_loop(py).or_else(|| {
+            let left = self.left();
+            left.as_ref().and_then(|left| Some(left.event_loop.as_ref()?.bind(py).clone()))
+        })
+    }
+
     /// Calls `connection_lost` in the next turn.
     pub(super) fn lose_soon(
         slf: &Bound<'_, Self>,
@@ -50,7 +73,7 @@ impl TransportCore {
     ) -> PyResult<()> {
         let py = slf.py();
         state.lost.set(state.lost.get() + 1);
-        if let Some(event_loop) = state.event_loop(py) {
+        if let Some(event_loop) = slf.get().event_loop(py, state) {
             let lost = slf.getattr(intern!(py, "_call_connection_lost"))?;
             event_loop.call_method1(intern!(py, "call_soon"), (lost, error))?;
         }
@@ -116,7 +139,12 @@ impl TransportCore {
         let is_unix = socket.is_unix();
         let context = context::copy_current(py)?.unbind();
         let state = State::new(socket, is_unix, waiting, context, event_loop.clone().unbind());
-        Ok(Self { state: LaneBound::new(state), fd, lane: LaneHandle::current(py).ok() })
+        Ok(Self {
+            state: LaneBound::new(state),
+            left: Mutex::default(),
+            fd,
+            lane: LaneHandle::current(py).ok(),
+        })
     }
 
     /// Enters the reactor; from here on the protocol is called. A callback of the loop's.
@@ -136,19 +164,24 @@ impl TransportCore {
         Ok(())
     }
 
-    /// Leaves the reactor for good and lets go of loop and protocol.
+    /// Leaves the reactor for good and lets go of loop, protocol and context.
     fn _release(&self) -> PyResult<()> {
         let state = self.state()?;
         state.closing.set(true);
         state.lost.set(state.lost.get().max(1));
-        state.registration.replace(None);
         state.outgoing.borrow_mut().clear();
-        // What is taken out is dropped with nothing borrowed: its destructors may come back here.
-        let event_loop = state.event_loop.borrow_mut().take();
-        let protocol = state.protocol.borrow_mut().take();
-        let held = state.holder.borrow().upgrade().and_then(|holder| holder.take());
-        state.wake();
-        drop((event_loop, protocol, held));
+        let left = self.left().take();
+        drop((left, state.take_python(), state.leave_reactor()));
+        Ok(())
+    }
+
+    /// The loop is closed, and nothing more is called: from now on any thread may collect this.
+    fn _leave(&self) -> PyResult<()> {
+        let state = self.state()?;
+        if state.event_loop.borrow().is_some() {
+            self.left().replace(state.take_python());
+            drop(state.leave_reactor());
+        }
         Ok(())
     }
 
@@ -161,12 +194,16 @@ impl TransportCore {
     /// The event loop; `None` once the connection is lost.
     #[getter]
     fn _loop<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.event_loop(py))
+        Ok(self.event_loop(py, self.state()?))
     }
 
     #[getter]
     fn _protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.protocol(py))
+        let protocol = self.state()?.protocol(py);
+        Ok(protocol.or_else(|| {
+            let left = self.left();
+            left.as_ref().and_then(|left| Some(left.protocol.as_ref()?.bind(py).clone()))
+        }))
     }
 
     #[getter]
@@ -210,7 +247,10 @@ impl TransportCore {
     fn set_protocol(&self, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let state = self.state()?;
         state.kind.set(Kind::of(&protocol)?);
-        let before = state.protocol.borrow_mut().replace(protocol.unbind());
+        let before = match &mut *self.left() {
+            Some(left) => left.protocol.replace(protocol.unbind()),
+            None => state.protocol.borrow_mut().replace(protocol.unbind()),
+        };
         drop(before);
         Ok(())
     }
@@ -320,12 +360,18 @@ impl TransportCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // On another thread nothing is visited: the collector then takes what is held for used.
+        if let Ok(left) = self.left.try_lock()
+            && let Some(left) = &*left
+        {
+            visit.call(&left.event_loop)?;
+            visit.call(&left.protocol)?;
+            visit.call(&left.context)?;
+        }
+        // On another thread no more is visited: the collector then takes what is held for used.
         let Some(state) = self.state.get() else {
             return Ok(());
         };
-        visit.call(&state.context)?;
-        for slot in [&state.event_loop, &state.protocol] {
+        for slot in [&state.event_loop, &state.protocol, &state.context] {
             if let Ok(slot) = slot.try_borrow() {
                 visit.call(&*slot)?;
             }
@@ -334,12 +380,12 @@ impl TransportCore {
     }
 
     fn __clear__(&self) {
-        if let Some(state) = self.state.get() {
-            let event_loop =
-                state.event_loop.try_borrow_mut().ok().and_then(|mut slot| slot.take());
-            let protocol = state.protocol.try_borrow_mut().ok().and_then(|mut slot| slot.take());
-            drop((event_loop, protocol));
-        }
+        let left = self.left().take();
+        let held = self.state.get().map(|state| {
+            [&state.event_loop, &state.protocol, &state.context]
+                .map(|slot| slot.try_borrow_mut().ok().and_then(|mut slot| slot.take()))
+        });
+        drop((left, held));
     }
 }
 

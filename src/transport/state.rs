@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use tokio::io::unix::AsyncFd;
 
 use super::connection::Holder;
+use super::core::TransportCore;
 use super::outbox::Waiting;
 use super::outgoing::Outgoing;
 use super::receive::Kind;
@@ -18,6 +19,13 @@ use crate::python::socket::SocketFd;
 const HIGH_WATER: usize = 64 * 1024;
 const LOW_WATER: usize = HIGH_WATER / 4;
 
+/// What a connection has of Python's.
+pub(super) struct Left {
+    pub(super) event_loop: Option<Py<PyAny>>,
+    pub(super) protocol: Option<Py<PyAny>>,
+    pub(super) context: Option<Py<PyAny>>,
+}
+
 /// The state of a connection; its thread's alone.
 pub(super) struct State {
     pub(super) socket: SocketFd,
@@ -25,8 +33,8 @@ pub(super) struct State {
     pub(super) is_unix: bool,
     pub(super) outbox: Rc<Waiting>,
     /// What the protocol's callbacks run in: a copy of the context of the transport's creation.
-    pub(super) context: Py<PyAny>,
-    /// Taken with `connection_lost`, like the protocol.
+    /// Taken with `connection_lost`, like loop and protocol.
+    pub(super) context: RefCell<Option<Py<PyAny>>>,
     pub(super) event_loop: RefCell<Option<Py<PyAny>>>,
     pub(super) protocol: RefCell<Option<Py<PyAny>>>,
     pub(super) kind: Cell<Kind>,
@@ -76,7 +84,7 @@ impl State {
             socket,
             is_unix,
             outbox,
-            context,
+            context: RefCell::new(Some(context)),
             event_loop: RefCell::new(Some(event_loop)),
             protocol: RefCell::default(),
             kind: Cell::default(),
@@ -119,6 +127,33 @@ impl State {
 
     pub(super) fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.event_loop.borrow().as_ref().map(|event_loop| event_loop.bind(py).clone())
+    }
+
+    /// What callbacks run in; `None` once the connection is lost.
+    pub(super) fn context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.context.borrow().as_ref().map(|context| context.bind(py).clone())
+    }
+
+    /// Takes out what belongs to Python, to be dropped or kept elsewhere with nothing borrowed: its
+    /// destructors may come back here.
+    pub(super) fn take_python(&self) -> Left {
+        Left {
+            event_loop: self.event_loop.borrow_mut().take(),
+            protocol: self.protocol.borrow_mut().take(),
+            context: self.context.borrow_mut().take(),
+        }
+    }
+
+    /// Leaves the reactor; what is given back keeps the transport alive.
+    #[must_use = "its drop may run Python code"]
+    pub(super) fn leave_reactor(&self) -> Option<Py<TransportCore>> {
+        self.registration.replace(None);
+        let held = self.holder.borrow().upgrade().and_then(|holder| holder.take());
+        // Not kept: it has hold of the runtime, and so of its descriptors.
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        held
     }
 
     /// Whether asyncio's debug mode is on.

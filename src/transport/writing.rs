@@ -157,9 +157,10 @@ impl TransportCore {
             return;
         };
         state.gathered.set(false);
-        let sent = timed(slf, state, || {
-            context::run(state.context.bind(slf.py()), || Self::send_now(slf, state))
-        });
+        let Some(context) = state.context(slf.py()) else {
+            return;
+        };
+        let sent = timed(slf, state, || context::run(&context, || Self::send_now(slf, state)));
         Self::raise_soon(slf, sent);
     }
 

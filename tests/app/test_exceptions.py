@@ -356,6 +356,17 @@ def test_an_http_exception_has_the_phrase_of_its_status(
     assert (response.status_code, response.json()) == (status, {"detail": detail})
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_http_exception_that_is_raised_again_and_again_keeps_no_frames(mode: str) -> None:
+    """A module may make one for all requests: its traceback would grow with each."""
+    app, shared = App(), HTTPException(403, "no")
+    raising(app, "", lambda: shared)
+    with TestClient(app) as client:
+        answers = [client.get(f"/{mode}").json() for _ in range(3)]
+    assert answers == [{"detail": "no"}] * 3
+    assert shared.__traceback__ is None
+
+
 @each_mode
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_http_exception_of_a_status_without_body_has_none(mode: str, status: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -473,6 +474,37 @@ def test_a_result_that_cannot_be_sent_is_500_and_logged(
     assert __file__ in record.getMessage()
     assert BROKEN[name][1] in caplog.text
     assert client.get(f"/{mode}/dict").status_code == 200
+
+
+# -- shared by threads -----------------------------------------------------------------------------
+
+
+def test_a_response_may_be_read_while_another_thread_sets_its_status() -> None:
+    """A module's own response, which the handlers of all lanes return."""
+    shared = Response("x")
+    together = threading.Barrier(2, timeout=10)
+    failed: list[BaseException] = []
+
+    def repeat(use: Callable[[], object]) -> None:
+        try:
+            together.wait()
+            for _ in range(200_000):
+                use()
+        except BaseException as error:
+            failed.append(error)
+
+    def change() -> None:
+        shared.status = 201 if shared.status == 200 else 200
+
+    threads = [
+        threading.Thread(target=repeat, args=(use,)) for use in (change, lambda: repr(shared))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert shared.status in (200, 201)
 
 
 # -- made when the process ends --------------------------------------------------------------------

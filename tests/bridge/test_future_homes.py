@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -46,7 +47,10 @@ def test_another_loop_is_refused_by_name(
     # On the same thread too.
     error = elsewhere()
     assert type(error) is RuntimeError
-    assert "belongs to" in str(error)
+    said = re.fullmatch("this Rust future belongs to (.+) and cannot be used on (.+)", str(error))
+    assert said is not None
+    assert said[1] != said[2]
+    assert all("(thread MainThread)" in name for name in said.groups())
     home.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Callable, Generator
 from functools import partial
 from types import ModuleType
@@ -147,8 +148,20 @@ def test_a_future_of_another_loop_is_refused_by_name(
     other = factory()
 
     async def main() -> None:
-        with pytest.raises(RuntimeError, match=r"belongs to .*and cannot be awaited on .*loop is"):
+        with pytest.raises(RuntimeError) as refused:
             await probe.call(other.create_future())
+        said = re.fullmatch(
+            "<Future .*> belongs to (.+) and cannot be awaited on (.+), whose loop is (.+)",
+            str(refused.value),
+        )
+        assert said is not None
+        # A lane's own name, or where a loop of another make is: two of a kind have different ones.
+        names = [re.search(r"on lane .+|at 0x\w+", said[each]) for each in (1, 3)]
+        assert names[0] is not None
+        assert names[1] is not None
+        assert names[0][0] != names[1][0]
+        here = r"(event loop \w+ at 0x\w+|lane 0 of loop \d+) \(thread MainThread\)"
+        assert re.fullmatch(here, said[2])
 
     run(main())
     other.close()

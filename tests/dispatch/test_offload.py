@@ -342,13 +342,13 @@ from treadle import App
 
 app = App()
 
-@app.get("/sleeps", offload=True)
-def sleeps():
+@app.get("/sleeps/{token}", offload=True)
+def sleeps(token: str):
     hold()
     time.sleep(1000)
 
-@app.get("/spins", offload=True)
-def spins():
+@app.get("/spins/{token}", offload=True)
+def spins(token: str):
     hold()
     while True:
         pass
@@ -376,7 +376,7 @@ def test_a_handler_that_hangs_is_named_and_left_behind(
         workers = "2" if start == "workers" else "1"
         command = run_cli(source, "--grace", "0.1", "--workers", workers, env=gate.env)
     connection = raw(command)
-    connection.send(f"GET /{handler} HTTP/1.1\r\nHost: t\r\n\r\n")
+    connection.send(f"GET /{handler}/secret HTTP/1.1\r\nHost: t\r\n\r\n")
     gate.arrival()
     started = time.monotonic()
     assert command.stop() == 1
@@ -385,8 +385,8 @@ def test_a_handler_that_hangs_is_named_and_left_behind(
     assert connection.rest() == b""
     said = command.stderr
     assert re.search(
-        rf"WARNING treadle: request \d+: GET /{handler} \(.*main.py:\d+ {handler}\) still runs on a "
-        r"thread of the pool after the grace period of 0.1 s; it is left behind\n"
+        rf"WARNING treadle: request \d+: GET /{handler}/{{token}} \(.*main.py:\d+ {handler}\) still "
+        r"runs on a thread of the pool after the grace period of 0.1 s; it is left behind\n"
         rf'  File ".*main.py", line \d+, in {handler}\n',
         said,
     ), said

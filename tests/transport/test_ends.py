@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import struct
 import threading
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -170,6 +172,99 @@ def test_a_transport_forgotten_on_another_thread_closes_its_socket() -> None:
         thread.join()
         gc.collect()
         assert theirs.recv(1) == b""
+    theirs.close()
+
+
+class InCycle(asyncio.Protocol):
+    """Refers to its transport and to itself, as a stream with a traceback does."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.itself = self
+
+
+class Kept:
+    """What a context variable holds."""
+
+
+def test_a_closed_connection_collected_on_another_thread_leaves_nothing() -> None:
+    variable = contextvars.ContextVar[Kept]("variable")
+    kept: weakref.ref[Kept]
+
+    async def once() -> socket.socket:
+        nonlocal kept
+        variable.set(value := Kept())
+        kept = weakref.ref(value)
+        transport, _, theirs = await connected(InCycle)
+        transport.abort()
+        return theirs
+
+    async def main() -> None:
+        with await asyncio.create_task(once()) as theirs:
+            assert await elsewhere(theirs.recv, 1) == b""
+
+    loop = treadle.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    gc.disable()
+    try:
+        thread.start()
+        asyncio.run_coroutine_threadsafe(main(), loop).result(10)
+        gc.collect()
+        assert kept() is None
+    finally:
+        gc.enable()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_what_is_open_when_the_loop_of_an_ended_thread_closes_is_collected() -> None:
+    peers: list[socket.socket] = []
+    protocols: list[weakref.ref[InCycle]] = []
+
+    async def main() -> None:
+        _, protocol, theirs = await connected(InCycle)
+        protocols.append(weakref.ref(protocol))
+        peers.append(theirs)
+
+    def live() -> None:
+        loop = treadle.new_event_loop()
+        for _ in range(3):
+            loop.run_until_complete(main())
+        loop.close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        thread = threading.Thread(target=live)
+        thread.start()
+        thread.join()
+        gc.collect()
+    assert [protocol() for protocol in protocols] == [None] * 3
+    messages = [str(warning.message) for warning in caught]
+    assert len([m for m in messages if m.startswith("unclosed transport <SocketTransport")]) == 3
+    for theirs in peers:
+        theirs.settimeout(10)
+        assert theirs.recv(1) == b""
+        theirs.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_closed_loops_transport_still_says_whose_it_is() -> None:
+    loop = treadle.new_event_loop()
+    transport, protocol, theirs = loop.run_until_complete(connected())
+    loop.close()
+    assert transport.get_protocol() is protocol
+    assert not transport.is_closing()
+    other = asyncio.Protocol()
+    transport.set_protocol(other)
+    assert transport.get_protocol() is other
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        transport.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del transport, protocol
+        gc.collect()
     theirs.close()
 
 
