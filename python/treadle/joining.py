@@ -19,6 +19,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
 from treadle.eager import eager_task
@@ -29,7 +30,7 @@ _PENDING, _DONE, _FAILED, _CANCELLED = range(4)
 class Host(Protocol):
     """What a handle needs of the lane that runs its coroutine."""
 
-    index: int
+    name: str
     forked: bool
 
     @property
@@ -50,14 +51,13 @@ class Host(Protocol):
 
 
 def checked_timeout(timeout: float | None) -> float | None:
-    """Raises as the standard library does for what is no timeout."""
+    """What a lock takes: at least 0, for a deadline has passed where the standard library gives up at
+    once too. Raises as that does for what is no timeout."""
     if timeout is None:
         return None
     if math.isnan(timeout):
         raise ValueError("Invalid value NaN (not a number)")
-    if timeout < 0:
-        raise ValueError("timeout value must be a non-negative number")
-    return min(timeout, threading.TIMEOUT_MAX)
+    return min(max(timeout, 0), threading.TIMEOUT_MAX)
 
 
 class JoinHandle[T]:
@@ -73,7 +73,7 @@ class JoinHandle[T]:
 
     __slots__ = (
         "__weakref__", "_callbacks", "_coroutine", "_exception", "_lane", "_lock", "_result",
-        "_retrieved", "_state", "_task", "_wanted",
+        "_retrieved", "_state", "_task", "_traceback", "_wanted",
     )  # fmt: skip
 
     def __init__(self, lane: Host) -> None:
@@ -83,6 +83,8 @@ class JoinHandle[T]:
         self._result: Any = None
         """What it returned; the arguments of its `CancelledError` if it was cancelled."""
         self._exception: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        """The exception's when it came: whoever raises it adds to that, and not to what others did."""
         self._coroutine: object = None
         """While it is not done."""
         self._task: asyncio.Task[Any] | None = None
@@ -95,7 +97,7 @@ class JoinHandle[T]:
     # What callers ask.
 
     def result(self, timeout: float | None = None) -> T:
-        """The coroutine's result; waits for it, at most `timeout` seconds.
+        """The coroutine's result; waits for it, at most `timeout` seconds, not at all from 0 down.
 
         Raises what the coroutine raised, `concurrent.futures.CancelledError` if it was cancelled,
         `TimeoutError` if it is not done by then, and `RuntimeError` on the thread of the loop that
@@ -236,7 +238,7 @@ class JoinHandle[T]:
 
     def __repr__(self) -> str:
         state = ("pending", "finished", "failed", "cancelled")[self._state]
-        return f"<JoinHandle {state} on lane {self._lane.index}>"
+        return f"<JoinHandle {state} on {self._lane.name}>"
 
     def __del__(self) -> None:
         if self._state == _FAILED and not self._retrieved and not self._lane.forked:
@@ -257,6 +259,10 @@ class JoinHandle[T]:
     def after_fork(self) -> None:
         """In a forked child: who held the lock is not there to release it."""
         self._lock = threading.RLock()
+
+    def fail(self, error: BaseException) -> None:
+        """Settles it with `error`: its loop does not run any more."""
+        self._settle(_FAILED, None, error)
 
     def _start(self, coroutine: Coroutine[Any, Any, T]) -> None:
         """On the lane, in the context of the caller."""
@@ -300,6 +306,8 @@ class JoinHandle[T]:
         with self._lock:
             if self._state != _PENDING:
                 return
+            if exception is not None:
+                self._traceback = exception.__traceback__
             self._result, self._exception, self._state = result, exception, state
             callbacks, self._callbacks = self._callbacks, None
             self._coroutine = None
@@ -325,7 +333,7 @@ class JoinHandle[T]:
         self._refuse_child()
         if self._lane.is_here():
             raise RuntimeError(
-                f"waiting for this result on lane {self._lane.index}, which is to produce it, would "
+                f"waiting for this result on {self._lane.name}, which is to produce it, would "
                 "never end: await the handle instead"
             )
         gate = threading.Lock()
@@ -350,7 +358,7 @@ class JoinHandle[T]:
         if self._exception is not None:
             self._retrieved = True
             try:
-                raise self._exception
+                raise self._exception.with_traceback(self._traceback)
             finally:
                 self = None  # type: ignore[assignment]
         result: T = self._result

@@ -15,7 +15,7 @@ import threading
 import traceback
 from asyncio import SelectorEventLoop, base_events, events, format_helpers, selector_events
 from collections.abc import Coroutine, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from treadle._treadle import Handle, LoopCore, Outbox
@@ -69,13 +69,19 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, lane: NativeLane | None = None) -> None:
         self._note_time()
         try:
-            self._lane = NativeLane(0, busy_poll()) if lane is None else lane
+            self._lane = NativeLane(None, busy_poll()) if lane is None else lane
             SelectorEventLoop.__init__(self, _Watched(self))  # type: ignore[arg-type]
         except BaseException:
             self._close_core()  # nothing is left of it for its end to close
             raise
         self._outbox = Outbox()
         self._ran_on: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} running={self.is_running()} closed={self.is_closed()} "
+            f"debug={self.get_debug()} on {self._lane.name}>"
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -119,7 +125,14 @@ class EventLoop(LoopCore, SelectorEventLoop):  # type: ignore[misc]
         """Closes the loop, then drops what Tokio still runs on the lane."""
         if not self.is_closed() and not self.is_running():
             self._outbox.flush()
+            if threading.current_thread() is threading.main_thread():
+                # Whoever has the number next is no place for signals.
+                _unlisten(self._csock.fileno())  # type: ignore[attr-defined]
         SelectorEventLoop.close(self)
+        for transport in list(self._transports.values()):  # type: ignore[attr-defined]
+            if isinstance(transport, SocketTransport):
+                with suppress(RuntimeError):  # of another thread, which alone can
+                    transport._leave()
         self._close_core()
         self._lane.close()
 
@@ -281,7 +294,13 @@ def new_event_loop() -> EventLoop:
 
 
 def run[T](main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
-    """Runs `main` on a new event loop and gives its result, as `asyncio.run` does."""
+    """Runs `main` on a new event loop and gives its result, as `asyncio.run` does.
+
+    Raises `RuntimeError` where an event loop runs already.
+    """
+    if events._get_running_loop() is not None:
+        # Before there is a loop: closing one, as a Runner does, takes a thread where none runs.
+        raise RuntimeError("treadle.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)
 
@@ -299,22 +318,30 @@ class _Signals:
 
     def __enter__(self) -> None:
         self._fd = self._loop._csock.fileno()
-        self._previous = _listen(self._fd)
+        _listen(self._fd)
 
     def __exit__(self, *_: object) -> None:
-        if self._previous == self._fd:
-            return
-        current = signal.set_wakeup_fd(-1)
-        if current != self._fd or self._loop._signal_handlers:
-            signal.set_wakeup_fd(current)
+        if not self._loop._signal_handlers:  # asked now: the run may have removed the last
+            _unlisten(self._fd)
 
 
-def _listen(fd: int) -> int:
-    """Has signals written to `fd`, unless they are to another already; gives that, or -1."""
+def _listen(fd: int) -> None:
+    """Has signals written to `fd`, unless they are to another already."""
     current = signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
     if current not in (-1, fd):
-        signal.set_wakeup_fd(current)
-    return current
+        _give_back(current)
+
+
+def _unlisten(fd: int) -> None:
+    """Has signals not written to `fd` any more; to another they still are."""
+    current = signal.set_wakeup_fd(-1)
+    if current not in (-1, fd):
+        _give_back(current)
+
+
+def _give_back(fd: int) -> None:
+    with suppress(OSError):  # whoever set it has closed it since
+        signal.set_wakeup_fd(fd)
 
 
 class _Running:

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import inspect
+import itertools
 import os
 import threading
 import weakref
@@ -32,7 +33,8 @@ class LoopPool:
     """Event loops on `lanes` threads: runs coroutines for sync code and for other loops.
 
     `lanes` is the number of threads, one for each core by default; with the GIL, where they take
-    turns, one. The threads start at once.
+    turns, one. The threads start at once; `OSError` says that the system has none of what they
+    need. A lane whose loop cannot run any more fails its handles with the reason; others go on.
 
     As a context manager it waits for the work it was given, as `ThreadPoolExecutor` does; when the
     block is left by an exception, the work is cancelled first. A pool that is forgotten finishes its
@@ -55,7 +57,8 @@ class LoopPool:
             raise ValueError("lanes must be greater than 0")
         self._lock = threading.RLock()
         _pools.add(self)
-        self._lanes = [PoolLane(index) for index in range(lanes)]
+        number = _next_number()
+        self._lanes = [PoolLane(number, index) for index in range(lanes)]
         started: list[PoolLane] = []
         try:
             for lane in self._lanes:
@@ -63,6 +66,7 @@ class LoopPool:
                 started.append(lane)
         except BaseException:
             retire(started)
+            join(started, None)
             raise
         weakref.finalize(self, forget, self._lanes).atexit = False
 
@@ -90,7 +94,8 @@ class LoopPool:
         """Starts a coroutine on the lane that has the fewest, in a copy of the current context.
 
         From any thread, a pool's own included. Raises `TypeError` for what is no coroutine, and
-        `RuntimeError` after `shutdown`, or for a coroutine that was started before.
+        `RuntimeError` after `shutdown`, for a coroutine that was started before, or when no lane's
+        loop can run any more.
         """
         if not asyncio.iscoroutine(coroutine):
             raise TypeError(f"a coroutine was expected, got {coroutine!r}")
@@ -99,6 +104,8 @@ class LoopPool:
         try:
             with self._lock:
                 lane = min(self._lanes, key=_load)
+                if lane.failure is not None:  # it has none: others, if there are
+                    lane = min(self._lanes, key=_load_if_it_runs)
                 if lane.forked:
                     raise RuntimeError("a LoopPool does not survive fork: make one in the child")
                 handle: JoinHandle[T] = JoinHandle(lane)
@@ -137,7 +144,8 @@ class LoopPool:
         self.shutdown()
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """The same; what is not done after `timeout` seconds is cancelled, then waited for."""
+        """The same; what is not done after `timeout` seconds, from 0 down at once, is cancelled, then
+        waited for."""
         timeout = checked_timeout(timeout)
         self._refuse_own_threads("shutdown")
         with self._lock:
@@ -159,6 +167,10 @@ class LoopPool:
 
 def _load(lane: PoolLane) -> int:
     return lane.load
+
+
+def _load_if_it_runs(lane: PoolLane) -> tuple[bool, int]:
+    return lane.failure is not None, lane.load
 
 
 class _Mapping[S, T]:
@@ -252,6 +264,7 @@ async def _await[T](awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
+_next_number = itertools.count().__next__
 _pools: weakref.WeakSet[LoopPool] = weakref.WeakSet()
 _claimed: weakref.WeakSet[Any] = weakref.WeakSet()
 _claim_lock = threading.RLock()

@@ -2,7 +2,8 @@
 
 The thread owns the loop and is the only one that touches it; everyone else goes through the loop's
 `call_soon_threadsafe`. The lane keeps the handles that are not settled, so that work goes on whose
-handle was dropped. A lane that is retired takes no more and ends with its last handle.
+handle was dropped. A lane that is retired takes no more and ends with its last handle. One whose
+loop cannot run any more fails its handles, and takes no more either.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _EXIT_PATIENCE = 5.0
 class PoolLane:
     """One thread of a pool, with its loop."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, pool: int, index: int) -> None:
         self.index = index
         self.loop: EventLoop
         self.forked = False
@@ -40,10 +41,14 @@ class PoolLane:
         self._retired = False
         self._ident: int | None = None
         self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        """Why its loop does not run, if it should."""
         # A daemon, so that a coroutine that blocks for ever does not keep the interpreter from
         # leaving; `_end_all` ends the others before that.
-        self.thread = threading.Thread(target=self._run, name=f"treadle-pool-{index}", daemon=True)
+        name = f"treadle-pool-{pool}-{index}"
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.name = f"lane {index} (thread {name})"
+        """What errors call it: as they do its loop."""
         _known.add(self)
 
     @property
@@ -55,8 +60,8 @@ class PoolLane:
         """Starts the thread; raises what the system says when there is no loop to be had."""
         self.thread.start()
         self._started.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def is_here(self) -> bool:
         """Whether the calling thread is the lane's."""
@@ -68,8 +73,10 @@ class PoolLane:
         coroutine: Coroutine[Any, Any, T],
         context: contextvars.Context,
     ) -> None:
-        """Starts the coroutine on this lane; RuntimeError once the lane is retired."""
+        """Starts the coroutine on this lane; RuntimeError once the lane is retired or has failed."""
         with self._lock:
+            if self.failure is not None:
+                raise RuntimeError(f"{self.name} has ended") from self.failure
             if self._retired:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._handles.add(handle)
@@ -120,25 +127,48 @@ class PoolLane:
     def _run(self) -> None:
         try:
             loop = self.loop = EventLoop(NativeLane(self.index, busy_poll()))
+            self._ident = threading.get_ident()
+            _live.add(self)
+            try:
+                asyncio.set_event_loop(loop)
+                loop.call_soon(self._started.set)
+                self._turn(loop)
+            finally:
+                self._ident = None
+                asyncio.set_event_loop(None)
+                loop.close()
+                _live.discard(self)
         except BaseException as error:
-            self._failure = error
-            self._started.set()
-            return
-        self._ident = threading.get_ident()
-        _live.add(self)
-        asyncio.set_event_loop(loop)
-        loop.call_soon(self._started.set)
+            if self._started.is_set():
+                raise
+            self.failure = error
+        finally:
+            self._started.set()  # whatever came of it: somebody waits
+
+    def _turn(self, loop: EventLoop) -> None:
+        """Runs the loop until the lane is retired and has nothing left."""
         try:
             while not (self._retired and not self._handles):
                 # What a coroutine raises to end the process goes to who asks for its result.
                 with suppress(SystemExit, KeyboardInterrupt):
                     loop.run_forever()
+        except BaseException as error:
+            # No descriptor is left, say: nothing goes on here. At the start `start` says so.
+            if not self._started.is_set():
+                raise
+            self._fail(error)
+        else:
             _clear(loop)
-        finally:
-            self._ident = None
-            asyncio.set_event_loop(None)
-            loop.close()
-            _live.discard(self)
+
+    def _fail(self, error: BaseException) -> None:
+        """The loop cannot run any more: tells whoever waits, and the loop's exception handler."""
+        with self._lock:
+            self._retired = True
+            self.failure = error
+            handles = list(self._handles)
+        for handle in handles:
+            handle.fail(error)
+        self.report({"message": f"{self.name} of a LoopPool has ended", "exception": error})
 
 
 def _clear(loop: asyncio.AbstractEventLoop) -> None:

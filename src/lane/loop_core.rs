@@ -58,18 +58,25 @@ pub struct LoopCore {
     pub(super) has_own_get_debug: AtomicBool,
     /// Nor is `time`, so the system's clock is looked at without asking.
     pub(super) has_own_time: AtomicBool,
+    /// Nobody has put another class in place of asyncio's Task, as of the run's begin.
+    pub(super) has_known_task: AtomicBool,
     /// The thread the loop runs on now.
     thread: AtomicUsize,
 }
 
-/// `asyncio.Future` and `asyncio.Task`, the ones written in C where there are.
+/// `asyncio.Future` and `asyncio.Task`, the ones written in C where there are. Of the second a run
+/// begins by looking whether it is still the one that asyncio makes ([`super::scheduling`]).
 static CLASSES: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
 
 pub(super) fn classes(py: Python<'_>) -> PyResult<&'static (Py<PyAny>, Py<PyAny>)> {
     CLASSES.get_or_try_init(py, || {
-        let asyncio = py.import("asyncio")?;
-        Ok((asyncio.getattr("Future")?.unbind(), asyncio.getattr("Task")?.unbind()))
+        Ok((py.import("asyncio")?.getattr("Future")?.unbind(), task_class(py)?.unbind()))
     })
+}
+
+/// The class that asyncio's own `create_task` makes now: tools put theirs in its place.
+pub(super) fn task_class(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("asyncio.tasks")?.getattr("Task")
 }
 
 impl LoopCore {
@@ -98,7 +105,10 @@ impl LoopCore {
 
     /// Whether `create_task(coroutine)` is no more than a Task of the running loop.
     pub(super) fn makes_plain_tasks(&self) -> bool {
-        self.runs_here() && !self.is_debugging() && !self.has_task_factory.load(Ordering::Relaxed)
+        self.runs_here()
+            && !self.is_debugging()
+            && !self.has_task_factory.load(Ordering::Relaxed)
+            && self.has_known_task.load(Ordering::Relaxed)
     }
 
     /// Whether the loop runs on the calling thread: it is what `get_running_loop` gives there.
@@ -107,7 +117,11 @@ impl LoopCore {
     }
 
     pub(super) fn note_cancelled_timer(&self, py: Python<'_>) {
-        self.timers.note_cancelled(py);
+        self.timers.note_cancelled(py, || {
+            if !self.runs_here() {
+                self.ready.wake();
+            }
+        });
     }
 
     fn watch<'py>(
@@ -211,6 +225,7 @@ impl LoopCore {
             has_own_call_soon: AtomicBool::new(false),
             has_own_get_debug: AtomicBool::new(false),
             has_own_time: AtomicBool::new(true),
+            has_known_task: AtomicBool::new(false),
             thread: AtomicUsize::new(NOWHERE),
         })
     }
@@ -281,7 +296,7 @@ impl LoopCore {
 
     /// A timer of asyncio's was cancelled.
     fn _timer_handle_cancelled(&self, handle: &Bound<'_, PyAny>) {
-        self.timers.note_cancelled(handle.py());
+        self.note_cancelled_timer(handle.py());
     }
 
     /// Takes a callback for the next turn, unless it was cancelled.

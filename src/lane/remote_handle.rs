@@ -1,4 +1,16 @@
 //! What `call_soon_threadsafe` gives back.
+//!
+//! # Why a cancelled callback does not run on
+//!
+//! The turn says that the callback runs ([`Run::thread`], under its lock), *then* takes its own
+//! reference to it (under the handle's lock), runs it, and says that it has ended. A cancellation
+//! takes the callback away, *then* looks whether it runs, and waits for the end. Whoever has the
+//! handle's lock first decides: either the turn finds nothing to run, or it has said already that it
+//! runs what is taken away, and is waited for. (A cancellation looks before it takes, too: what a
+//! callback raises that runs is then reported with its name.)
+//!
+//! Nobody who waits holds a lock, nor the interpreter, so any number may wait for one callback. A
+//! callback that cancels itself does not wait: its thread is the one that runs it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -75,6 +87,7 @@ impl RemoteHandle {
     fn cancel(slf: &Bound<'_, Self>) {
         slf.get().wait(slf.py());
         slf.as_super().get().take(slf.py());
+        slf.get().wait(slf.py()); // it may have begun between the two
     }
 
     /// Whether `cancel` was called; waits for a callback that runs.

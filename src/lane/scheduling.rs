@@ -16,7 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
 
 use super::handle::{Args, Handle};
-use super::loop_core::{LoopCore, classes};
+use super::loop_core::{LoopCore, classes, task_class};
 use super::ready::Entry;
 use super::remote_handle::RemoteHandle;
 use super::timer_handle::{Cancel, TimerHandle};
@@ -57,7 +57,8 @@ struct GetDebug;
 struct CreateFuture;
 
 /// The loop's ready queue for the lane that runs it; `None` where a class derived from the loop's, or
-/// the loop itself, was given another `call_soon`. Which methods are its own is noted for later.
+/// the loop itself, was given another `call_soon`. Which methods are its own is noted for later, and
+/// whether asyncio's Task is.
 ///
 /// # Errors
 /// `AttributeError`.
@@ -69,6 +70,7 @@ pub(super) fn ready_queue_of(
     core.has_own_call_soon.store(is_own, Ordering::Relaxed);
     core.has_own_get_debug.store(has_own(event_loop, intern!(py, "get_debug"))?, Ordering::Relaxed);
     note_time(event_loop)?;
+    note_task(event_loop)?;
     Ok(is_own.then(|| Rc::new(ReadyQueueOf(event_loop.clone().unbind())) as Rc<dyn ReadyQueue>))
 }
 
@@ -79,6 +81,15 @@ pub(super) fn ready_queue_of(
 pub(super) fn note_time(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
     let is_own = has_own(event_loop, intern!(event_loop.py(), "time"))?;
     event_loop.get().has_own_time.store(is_own, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Notes whether asyncio makes Tasks of the class that `create_task` makes here; if not, asyncio's
+/// version makes them.
+fn note_task(event_loop: &Bound<'_, LoopCore>) -> PyResult<()> {
+    let py = event_loop.py();
+    let is_known = task_class(py)?.is(&classes(py)?.1);
+    event_loop.get().has_known_task.store(is_known, Ordering::Relaxed);
     Ok(())
 }
 

@@ -6,6 +6,11 @@
 //!
 //! Any thread may add or cancel (asyncio allows only the loop's own; here it is merely safe); only
 //! the turn takes. Nothing of Python runs while the lock is held, dropping included.
+//!
+//! So a sweep has the timers out of the heap while it asks them. A turn that ends meanwhile on another
+//! thread finds none to wait for: who swept elsewhere wakes the loop, once they are back
+//! ([`LoopCore::note_cancelled_timer`]). No timer is left behind: the turn lets itself be woken, *then*
+//! looks for the nearest; if it misses what comes back, the wake-up comes later still.
 
 use std::cmp::Ordering;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -132,8 +137,8 @@ impl Timers {
         self.has_overdue.load(Relaxed)
     }
 
-    /// One of the timers in the heap was cancelled.
-    pub(super) fn note_cancelled(&self, py: Python<'_>) {
+    /// One of the timers in the heap was cancelled. `are_back` is called if all were out of it meanwhile.
+    pub(super) fn note_cancelled(&self, py: Python<'_>, are_back: impl FnOnce()) {
         let swept = {
             let mut heap = self.heap();
             heap.cancelled += 1;
@@ -151,6 +156,8 @@ impl Timers {
             let added = std::mem::replace(&mut heap.timers, Deadlines::of(alive));
             added.into_vec().into_iter().for_each(|timer| heap.timers.push(timer));
         }
+        // Before the dead are dropped: that may run Python code, which takes the time it likes.
+        are_back();
         for timer in &dead {
             timer.timed.leave(py);
         }

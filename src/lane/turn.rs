@@ -32,11 +32,9 @@ use crate::python::socket::os_error;
 use crate::telemetry::{Clock, Steps};
 
 /// Rounds of the ready queue go on for as long before sockets, timers and other tasks of the lane
-/// come to their turn: looking at them costs more than most callbacks do.
+/// come to their turn: looking at them costs more than most callbacks do. The clock is looked at
+/// after every round: how long the next one takes cannot be told from those before it.
 const LONGEST_TURN: Duration = Duration::from_micros(50);
-
-/// The clock is looked at after the first round and then once in as many: a round may be long.
-const ROUNDS_BETWEEN_LOOKS: u32 = 4;
 
 /// Drives `event_loop` until it is stopped.
 pub(super) async fn run(event_loop: &Bound<'_, LoopCore>, core: Rc<LaneCore>) -> PyResult<()> {
@@ -154,15 +152,12 @@ impl LoopDriver {
                     return Err(error);
                 }
             }
-            let is_time_to_look = round % ROUNDS_BETWEEN_LOOKS == 1;
-            if core.is_stopping()
-                || core.timers.has_overdue()
-                || (is_time_to_look && self.is_long(meter.clock, stamp))
-            {
+            if core.is_stopping() || core.timers.has_overdue() || self.is_long(meter.clock, stamp) {
                 break;
             }
         }
         core.turn_end.call(py);
+        self.core.shelter.empty();
         meter.turn_ends(stamp);
         if core.is_stopping() {
             return Ok(Poll::Ready(()));

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import inspect
 import os
 import signal
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.loops import LoopFactory
+from support.loops import LoopFactory, open_descriptors
+
+import treadle
 
 Loop = asyncio.AbstractEventLoop
 
@@ -190,6 +193,23 @@ def test_a_run_that_is_stopped_too_soon(loop: Loop) -> None:
 def survives_a_second_run(loop: Loop) -> None:
     if SPOILT_BY_A_SECOND_RUN and type(loop) is asyncio.SelectorEventLoop:
         pytest.skip("asyncio's own loop forgets that it runs, on this interpreter")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("run", [treadle.run, asyncio.run])
+def test_run_inside_a_run(loop: Loop, run: Callable[[Coroutine[Any, Any, int]], int]) -> None:
+    async def main() -> None:
+        coroutine = value()
+        before = open_descriptors()
+        match = rf"{run.__module__.partition('.')[0]}\.run\(\) cannot be called from a running "
+        with pytest.raises(RuntimeError, match=match + "event loop"):
+            run(coroutine)
+        gc.collect()  # what is not awaited is complained of
+        assert open_descriptors() == before
+        assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+        assert await coroutine == 1
+
+    loop.run_until_complete(main())
 
 
 @pytest.mark.usefixtures("survives_a_second_run")

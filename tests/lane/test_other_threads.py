@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from support.loops import LoopFactory, Run
+
+from treadle import EventLoop
 
 
 def test_callbacks_from_many_threads_all_arrive(run: Run) -> None:
@@ -97,3 +100,75 @@ def test_a_loop_that_is_closed_refuses_work_from_other_threads(factory: LoopFact
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         loop.call_soon_threadsafe(print)
+
+
+def test_a_callback_that_is_cancelled_has_ended_or_will_not_begin() -> None:
+    """As asyncio has it since 3.14."""
+    loop = EventLoop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    about_to_run, runs = 0, False
+
+    def before(number: int) -> None:
+        nonlocal about_to_run
+        about_to_run = number
+
+    def callback() -> None:
+        nonlocal runs
+        runs = True
+        for _ in range(30):
+            pass
+        runs = False
+
+    ran_on = 0
+    until = time.monotonic() + 1.0  # with the GIL, a try is as long as a thread has it
+    try:
+        for number in range(1, 20_000):
+            loop.call_soon_threadsafe(before, number)
+            handle = loop.call_soon_threadsafe(callback)
+            while about_to_run != number:
+                pass
+            for _ in range(number % 8):
+                pass  # It begins now, or now, or now.
+            handle.cancel()
+            ran_on += runs
+            while runs:
+                pass
+            if time.monotonic() > until:
+                break
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+    assert ran_on == 0
+
+
+def test_a_callback_may_be_cancelled_by_several_threads_and_by_itself() -> None:
+    loop = EventLoop()
+    cancelling, stopping = threading.Barrier(3, timeout=10), threading.Semaphore(0)
+    order: list[str] = []
+
+    def callback() -> None:
+        cancelling.wait()
+        handle.cancel()
+        assert handle.cancelled()
+        order.append("callback")
+
+    def cancel() -> None:
+        cancelling.wait()
+        handle.cancel()
+        assert handle.cancelled()
+        order.append("cancelled")
+        loop.call_soon_threadsafe(stopping.release)
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        handle = loop.call_soon_threadsafe(callback)
+        loop.run_until_complete(asyncio.to_thread(lambda: [stopping.acquire() for _ in threads]))
+    finally:
+        loop.close()
+    for thread in threads:
+        thread.join()
+    assert order == ["callback", "cancelled", "cancelled"]

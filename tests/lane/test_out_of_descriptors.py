@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import resource
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from support.loops import open_descriptors
+from support.loops import open_descriptors, room_for
 
 from treadle import EventLoop
-
-
-@contextlib.contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """Inside, the process can open `count` more descriptors."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with open("/dev/null") as lowest:  # every number below is taken
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 1 + count, limits[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("count", range(3))

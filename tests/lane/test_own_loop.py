@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import re
 import threading
 import warnings
 import weakref
@@ -40,6 +41,36 @@ def test_a_loop_may_move_to_another_thread_between_two_runs(on_thread: OwnThread
     finally:
         loop.close()
     assert len(ran_on) == 5
+
+
+def test_a_loop_says_which_it_is(on_thread: OwnThread) -> None:
+    """In asyncio's form, and on which lane and thread; two loops are two."""
+    with contextlib.closing(EventLoop()) as loop, contextlib.closing(EventLoop()) as other:
+
+        async def said() -> str:
+            return repr(asyncio.get_running_loop())
+
+        def form(state: str, thread: str = "") -> str:
+            return rf"<EventLoop {state} on lane 0 of loop (\d+){thread}>"
+
+        idle = "running=False closed=False debug=False"
+        assert re.fullmatch(form(idle), repr(loop))
+        here = rf" \(thread {threading.current_thread().name}\)"
+        running = form("running=True closed=False debug=False", here)
+        numbers = []
+        for each in (loop, other):
+            match = re.fullmatch(running, each.run_until_complete(said()))
+            assert match is not None
+            numbers.append(match[1])
+        assert len(set(numbers)) == 2
+        assert re.fullmatch(form(idle, here), repr(loop))
+        loop.set_debug(True)
+        there = on_thread(lambda: loop.run_until_complete(said()))
+        state = "running=True closed=False debug=True"
+        assert re.fullmatch(form(state, r" \(thread ThreadPoolExecutor-\d+_0\)"), there)
+    assert repr(loop).startswith(
+        "<EventLoop running=False closed=True debug=True on lane 0 of loop"
+    )
 
 
 def test_a_loop_with_connections_open_refuses_to_move(on_thread: OwnThread) -> None:
@@ -213,3 +244,32 @@ def test_the_attributes_of_a_loop_lie_where_the_interpreter_finds_methods_fast()
     with contextlib.closing(EventLoop()) as loop:
         # The interpreter keeps up to 30 there; beyond, all are in a dictionary.
         assert len(vars(loop)) < 30
+
+
+class OtherTask(asyncio.Task[int]):
+    """What a tool puts in place of asyncio's class."""
+
+
+def test_a_class_that_was_put_in_place_of_asyncios_task_makes_the_tasks_of_the_next_run(
+    on_thread: OwnThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def result() -> int:
+        return 5
+
+    async def main() -> type:
+        task = asyncio.get_running_loop().create_task(result())
+        assert await task == 5
+        return type(task)
+
+    def thread() -> list[type]:
+        loop = EventLoop()
+        try:
+            made = [loop.run_until_complete(main())]
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.tasks, "Task", OtherTask)
+                made.append(loop.run_until_complete(main()))
+            return [*made, loop.run_until_complete(main())]
+        finally:
+            loop.close()
+
+    assert on_thread(thread) == [asyncio.Task, OtherTask, asyncio.Task]

@@ -11,10 +11,12 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from support.loops import LoopFactory, pair
+
+from treadle import EventLoop
 
 
 @contextmanager
@@ -36,6 +38,13 @@ def own_descriptor() -> Iterator[socket.socket]:
             yield here
         finally:
             assert signal.set_wakeup_fd(before) in (there.fileno(), -1)
+
+
+def wakeup_descriptor() -> int:
+    """Where the interpreter writes its signals; -1 is nowhere."""
+    current = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(current)
+    return current
 
 
 def test_ctrl_c_ends_a_sleep_after_the_last_signal_handler_was_removed(
@@ -103,3 +112,77 @@ def test_a_descriptor_of_the_programs_own_hears_of_signals_while_a_loop_runs(
             loop.run_until_complete(asyncio.wait([task]))
         loop.close()
     assert heard == [signal.SIGUSR1]
+
+
+def test_a_handler_that_the_run_removed_leaves_no_descriptor_to_the_signals(
+    factory: LoopFactory,
+) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    loop = factory()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+
+    async def main() -> None:
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+
+    try:
+        loop.run_until_complete(main())
+        assert wakeup_descriptor() == -1
+        loop.close()
+        signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+        with ExitStack() as opened:
+            # The lowest numbers that are free, which the loop's own were among.
+            ends = [end for _ in range(8) for end in opened.enter_context(pair())]
+            os.kill(os.getpid(), signal.SIGUSR1)
+            for end in ends:
+                with pytest.raises(BlockingIOError):
+                    end.recv(1)
+    finally:
+        loop.close()
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+
+
+def test_a_handler_that_stays_is_heard_of_in_the_next_run(factory: LoopFactory) -> None:
+    loop = factory()
+    numbers: list[int] = []
+
+    async def main() -> None:
+        called = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, called.set)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(called.wait(), 10)
+
+    try:
+        loop.add_signal_handler(signal.SIGUSR2, print)
+        for _ in range(2):
+            loop.run_until_complete(main())
+            numbers.append(wakeup_descriptor())
+    finally:
+        loop.close()
+    assert numbers[0] == numbers[1] != -1
+    assert wakeup_descriptor() == -1
+
+
+def test_a_closed_loop_leaves_no_descriptor_to_the_signals() -> None:
+    """However it came to have it; one of the program's own stays."""
+    loop = EventLoop()
+    signal.set_wakeup_fd(loop._csock.fileno())  # type: ignore[attr-defined]
+    loop.close()
+    assert wakeup_descriptor() == -1
+    with own_descriptor():
+        own = wakeup_descriptor()
+        EventLoop().close()
+        assert wakeup_descriptor() == own != -1
+
+
+def test_a_descriptor_that_the_program_closed_disturbs_no_loop(factory: LoopFactory) -> None:
+    loops = [factory(), factory()]
+    with pair() as (_, there):
+        before = signal.set_wakeup_fd(there.fileno())
+    try:
+        loops[0].run_until_complete(asyncio.sleep(0))
+    finally:
+        for loop in loops:
+            loop.close()
+        signal.set_wakeup_fd(before)

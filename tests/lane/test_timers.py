@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import gc
 import statistics
+import threading
 import time
 import weakref
 
@@ -317,6 +318,48 @@ def test_cancelled_timers_are_swept_in_debug_mode_too() -> None:
         assert loop._timer_count() <= 202
     finally:
         loop.close()
+
+
+def test_a_timer_that_comes_up_while_another_thread_sweeps_is_called(on_thread: OwnThread) -> None:
+    due = 0.0
+
+    class Slow:
+        """A timer of asyncio's, as far as a sweep looks at it. That asks it, and has it wait."""
+
+        @property
+        def _cancelled(self) -> bool:
+            while time.monotonic() < due + 0.03:
+                pass
+            return False
+
+    async def main() -> bool:
+        nonlocal due
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, EventLoop)
+        handles = [loop.call_later(3600, print) for _ in range(200)]
+        loop._add_timer(loop.time() + 3600, Slow())
+        fired, done = threading.Event(), loop.create_future()
+
+        def cancel() -> None:
+            for handle in handles:
+                handle.cancel()
+            came = fired.wait(10)
+            loop.call_soon_threadsafe(done.set_result, came)
+
+        due = loop.time() + 0.02
+        loop.call_at(due, fired.set)
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        came = await done
+        thread.join()
+        assert loop._timer_count() <= 200  # they were swept
+        return came
+
+    def thread() -> bool:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
+            return runner.run(main())
+
+    assert on_thread(thread)
 
 
 def test_timers_of_a_lane_are_on_time_under_full_load(serve: Serve) -> None:

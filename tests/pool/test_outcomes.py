@@ -8,6 +8,7 @@ import contextvars
 import gc
 import math
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +41,37 @@ def test_exceptions_come_with_their_traceback(pool: LoopPool) -> None:
         handle.result(10)
     assert raised.value is mistake
     assert "fails" in [entry.name for entry in raised.traceback]
+
+
+def test_a_traceback_does_not_grow_with_those_who_ask(
+    pool: LoopPool, run: Callable[..., Any]
+) -> None:
+    """Each sees the work's own frames and its own, and not those of who asked before."""
+    handle = pool.spawn(fails(KeyError("on purpose")))
+
+    def names(error: BaseException) -> list[str]:
+        known = ("asks", "awaits", "fails")
+        found = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        return [name for name in found if name in known]
+
+    def asks() -> list[str]:
+        with pytest.raises(KeyError) as raised:
+            handle.result(10)
+        return names(raised.value)
+
+    async def awaits() -> list[str]:
+        with pytest.raises(KeyError) as raised:
+            await handle
+        return names(raised.value)
+
+    async def main() -> None:
+        for _ in range(3):
+            assert await awaits() == ["awaits", "fails"]
+
+    for _ in range(3):
+        assert asks() == ["asks", "fails"]
+    run(main())
+    assert asks() == ["asks", "fails"]
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
@@ -109,10 +141,10 @@ def test_timeouts(pool: LoopPool) -> None:
     for ask in (handle.result, handle.exception):
         with pytest.raises(TimeoutError):
             ask(0.01)
-        with pytest.raises(TimeoutError):
-            ask(0)
-        with pytest.raises(ValueError, match="timeout value must be a non-negative number"):
-            ask(-1)
+        # As `concurrent.futures` and asyncio have it: a deadline may have passed.
+        for passed in (0, -0.001, -1, -math.inf):
+            with pytest.raises(TimeoutError):
+                ask(passed)
         with pytest.raises(ValueError, match="Invalid value NaN"):
             ask(math.nan)
         with pytest.raises(TypeError):
@@ -120,6 +152,12 @@ def test_timeouts(pool: LoopPool) -> None:
     gate.wait_entered()
     gate.open()
     assert handle.result(math.inf) == ""
+    for passed in (0, -0.001, -1, -math.inf):
+        assert handle.result(passed) == ""
+        assert handle.exception(passed) is None
+    for ask in (handle.result, handle.exception):
+        with pytest.raises(ValueError, match="Invalid value NaN"):
+            ask(math.nan)
 
 
 def test_a_handle_has_no_reference_once_it_is_done(pool: LoopPool) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import re
 import threading
 from collections import Counter
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from support.loops import pair
 from support.pools import Gate, value
 
 import treadle
@@ -32,7 +34,10 @@ def test_the_least_loaded_lane_is_taken(pool: LoopPool) -> None:
     for _ in range(3 * LANES):
         pool.spawn(work())
     gate.wait_entered(3 * LANES)
-    assert Counter(names) == {f"treadle-pool-{index}": 3 for index in range(LANES)}
+    assert set(Counter(names).values()) == {3}
+    found = [re.fullmatch(r"treadle-pool-(\d+)-(\d+)", name) for name in sorted(set(names))]
+    assert len({match[1] for match in found if match}) == 1
+    assert [match[2] for match in found if match] == [str(index) for index in range(LANES)]
     assert f"running={3 * LANES}" in repr(pool)
     gate.open()
 
@@ -131,3 +136,35 @@ def test_who_comes_in_between_may_spawn_and_cancel(pool: LoopPool) -> None:
     assert outcomes[1].result(10) == 7
     with pytest.raises(concurrent.futures.CancelledError):
         handle.result(10)
+
+
+def test_lanes_of_two_pools_have_two_names() -> None:
+    async def connect() -> asyncio.StreamWriter:
+        return (await asyncio.open_connection(sock=ours))[1]
+
+    async def write(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+
+    async def close(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    with pair() as (ours, _), LoopPool(1) as first, LoopPool(1) as second:
+        writer = first.spawn(connect()).result(10)
+        handle = second.spawn(write(writer))
+        with pytest.raises(RuntimeError) as refused:
+            handle.result(10)
+        first.spawn(close(writer)).result(10)
+        said = re.fullmatch(
+            "this transport belongs to (.+) and cannot be used on (.+)", str(refused.value)
+        )
+        assert said is not None
+        home, here = said.groups()
+        assert home != here
+        assert repr(handle) == f"<JoinHandle failed on {here}>"
+        loop = first.spawn(_loop()).result(10)
+        assert repr(loop).endswith(f" on {home}>")
+
+
+async def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()

@@ -53,9 +53,18 @@ def test_shutdown_cancels_what_takes_too_long() -> None:
     pool.shutdown(0.2)
     assert short.result(0) == "short"
     assert long.cancelled()
-    for wrong in (-1, math.nan):
-        with pytest.raises(ValueError):  # noqa: PT011 - two texts, tested above
-            pool.shutdown(wrong)
+    with pytest.raises(ValueError, match="Invalid value NaN"):
+        pool.shutdown(math.nan)
+
+
+@pytest.mark.parametrize("timeout", [0, -0.001, -math.inf])
+def test_shutdown_at_a_deadline_that_has_passed_cancels_at_once(timeout: float) -> None:
+    gate = Gate()
+    pool = LoopPool(2)
+    handle = pool.spawn(gate.wait())
+    gate.wait_entered()
+    pool.shutdown(timeout)
+    assert handle.cancelled()
 
 
 def test_what_coroutines_left_on_their_loop_is_ended() -> None:
