@@ -14,8 +14,9 @@ pub struct HttpOptions {
     /// How long a connection may stay idle between two requests before it is closed.
     pub keep_alive_timeout: Duration,
     /// From the end of a request's head until its response starts, the reading of its body
-    /// included. Past it the handler is given up: 504, or 408 if it was waiting for the body.
-    /// `None`: no limit.
+    /// included. Past it the handler is given up: 504, or 408 if it was waiting for the body. Also
+    /// how long the client may send nothing of a body that is waited for once the response has
+    /// started; past that, the connection is closed. `None`: no limit.
     pub request_timeout: Option<Duration>,
     /// How long a client may take no byte of what is written to it before it is cut off.
     pub write_timeout: Duration,

@@ -3,13 +3,22 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+/// One step of the way to a value.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Of an object: the name of its field. `*` stands for any where the name is not known.
+    Name(String),
+    /// Of an array: the position.
+    Index(u64),
+}
+
 /// One value that was refused.
 #[derive(Debug)]
 pub struct Problem {
     /// `path`, `query` or `body`.
     pub place: &'static str,
-    /// The way to the field inside the place: names and list positions.
-    pub field: Vec<String>,
+    /// The way to the field inside the place.
+    pub field: Vec<Step>,
     /// What is wrong, for the client to read.
     pub reason: String,
 }
@@ -17,7 +26,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the field `name` of `place`.
     pub fn new(place: &'static str, name: &str, reason: impl Into<String>) -> Self {
-        Self { place, field: vec![name.to_owned()], reason: reason.into() }
+        Self { place, field: vec![Step::Name(name.to_owned())], reason: reason.into() }
     }
 }
 
@@ -56,9 +65,9 @@ impl Rejection {
                 for problem in problems {
                     let location = PyList::new(py, [problem.place])?;
                     for step in problem.field {
-                        match step.parse::<u64>() {
-                            Ok(index) if problem.place == "body" => location.append(index)?,
-                            _ => location.append(step)?,
+                        match step {
+                            Step::Name(name) => location.append(name)?,
+                            Step::Index(index) => location.append(index)?,
                         }
                     }
                     let detail = PyDict::new(py);

@@ -42,12 +42,12 @@ pub(crate) fn refusal(head: &Parts, transport: &Transport) -> Option<StatusCode>
     (hosts > 1 || missing_host).then_some(StatusCode::BAD_REQUEST)
 }
 
-/// Origin form, absolute form, and `*` for OPTIONS. A tunnel is not ours to make, and an authority
-/// alone names no resource.
+/// Origin form, absolute form, and `*` for OPTIONS. A tunnel is not ours to make, for any resource, and
+/// an authority alone names none.
 fn target_refusal(head: &Parts) -> Option<StatusCode> {
     let path = head.uri.path();
     if head.method == Method::CONNECT {
-        Some(StatusCode::METHOD_NOT_ALLOWED)
+        Some(StatusCode::NOT_IMPLEMENTED)
     } else if path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS) {
         None
     } else {
@@ -99,6 +99,28 @@ fn begins_with_malformed_chunk(transport: &Transport, value: &HeaderValue) -> bo
     }
 }
 
+/// The line that `head` starts with, as far as it has arrived, and its end.
+pub(crate) fn request_line(head: &[u8]) -> &[u8] {
+    let start = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
+    let line = &head[start..];
+    memchr::memchr(b'\n', line).map_or(line, |end| &line[..=end])
+}
+
+/// Whether `head`, which is refused for its version, names one all the same: `HTTP/1.2`, not
+/// `HTTP/x`. It is refused as soon as that is clear, so the last digit may still be on its way.
+pub(crate) fn names_version(head: &[u8]) -> bool {
+    let line = request_line(head);
+    let (line, is_whole) = line.strip_suffix(b"\n").map_or((line, false), |line| (line, true));
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    let (Some(version), None) = (words.next(), words.next()) else { return false };
+    match version.strip_prefix(b"HTTP/") {
+        Some([major, b'.', minor]) => major.is_ascii_digit() && minor.is_ascii_digit(),
+        Some([major] | [major, b'.']) => !is_whole && major.is_ascii_digit(),
+        _ => false,
+    }
+}
+
 /// Whether a further `Content-Length` line follows in the head that `bytes` starts in the middle
 /// of a line of.
 fn goes_on_to_content_length(bytes: &[u8]) -> bool {
@@ -128,6 +150,35 @@ mod tests {
         assert!(!goes_on_to_content_length(b"5\r\nX: y\r\n\r\ncontent-length: 5\r\n\r\n"));
         assert!(!goes_on_to_content_length(b"5\r\nX-Content-Length: 5\r\n\r\n"));
         assert!(!goes_on_to_content_length(b"5"));
+    }
+
+    #[test]
+    fn a_version_is_two_digits() {
+        for head in [
+            "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+            "\r\n\nGET / HTTP/9.9\n\n",
+            "GET / HTTP/2.0",
+            "GET / HTTP/2.",
+            "GET / HTTP/2",
+        ] {
+            assert!(names_version(head.as_bytes()), "{head:?}");
+        }
+        for head in [
+            "GET / HTTP/2\r\n",
+            "GET / HTTP/2.\r\n",
+            "GET / HTTP/1.20\r\n",
+            "GET / HTTP/a.b\r\n",
+            "GET / HTTP/1,2\r\n",
+            "GET / http/2.0\r\n",
+            "GET / x HTTP/2.0\r\n",
+            "GET / HTTP/2.0 x\r\n",
+            "GET / HTTP/2.0\r\r\n",
+            "GET\r\n/ x HTTP/2.0\r\n",
+            "\r\n",
+            "",
+        ] {
+            assert!(!names_version(head.as_bytes()), "{head:?}");
+        }
     }
 
     #[test]

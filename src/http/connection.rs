@@ -34,6 +34,7 @@ use hyper::server::conn::http1;
 
 use super::Service;
 use super::access;
+use super::check::{names_version, request_line};
 use super::exchange::Adapter;
 use super::gather::Gathering;
 use super::info::{Order, Phase};
@@ -112,7 +113,12 @@ impl<S: Service> ConnectionTask<S> {
         let info = &self.transport.info;
         match order {
             Order::None => {}
-            Order::Close => return Next::End,
+            // What came while the lane was busy has not been read yet, and may be a request: who sent
+            // it in time could not know that nobody would answer.
+            Order::EndIdle
+                if info.phase() != Phase::Idle
+                    || (info.body_done.get() && self.transport.has_unread()) => {}
+            Order::EndIdle | Order::Close => return Next::End,
             Order::GiveUp => info.expired.set(true),
             // In the middle of an earlier response there is no place for another.
             Order::RefuseHead if self.transport.is_write_blocked() => return Next::End,
@@ -202,7 +208,9 @@ impl<S: Service> ConnectionTask<S> {
     fn poll_asleep(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if !self.transport.has_prefix() {
             match self.transport.poll_read_scratch(cx) {
-                Poll::Pending if self.is_draining => return Poll::Ready(Next::End),
+                Poll::Pending if self.is_draining && !self.transport.has_unread() => {
+                    return Poll::Ready(Next::End);
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
                 Poll::Ready(Ok(read)) => {
@@ -267,26 +275,44 @@ impl<S: Service> ConnectionTask<S> {
     }
 
     /// hyper has refused a head. Its own answer says no more than the status, and so is replaced.
-    fn refuse_unparsed(&self, error: &hyper::Error) {
+    fn refuse_unparsed(&mut self, error: &hyper::Error) {
+        let head = match self.change_state(State::Closing(Linger::No)) {
+            State::Awake(hyper) => hyper.into_parts().read_buf,
+            _ => Bytes::new(),
+        };
         if error.is_parse_version_h2() {
             // The only one that it does not answer.
             self.refuse_head(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "");
         } else if let Some((status, date)) = self.transport.take_refusal() {
-            let is_all_target = status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-                && self.transport.request_line_length()
-                    >= self.transport.info.lane.options().max_header_bytes;
-            self.refuse_head(if is_all_target { StatusCode::URI_TOO_LONG } else { status }, &date);
+            let most = self.transport.info.lane.options().max_header_bytes;
+            let status = match status {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                    if request_line(&head).len() >= most =>
+                {
+                    StatusCode::URI_TOO_LONG
+                }
+                // The text is all that hyper tells. What is left of a head that it refuses for something
+                // else may be its body.
+                StatusCode::BAD_REQUEST
+                    if error.to_string() == "invalid HTTP version parsed"
+                        && names_version(&head) =>
+                {
+                    StatusCode::HTTP_VERSION_NOT_SUPPORTED
+                }
+                status => status,
+            };
+            self.refuse_head(status, &date);
         }
     }
 
     /// What hyper's end means for the socket.
-    fn verdict(&self, result: hyper::Result<()>) -> Linger {
-        let transport = &self.transport;
+    fn verdict(&mut self, result: hyper::Result<()>) -> Linger {
         if let Err(error) = &result
             && error.is_parse()
         {
             self.refuse_unparsed(error);
         }
+        let transport = &self.transport;
         match result {
             _ if transport.has_read_ended() => Linger::No,
             Ok(()) if transport.info.body_done.get() => Linger::IfUnread,

@@ -156,7 +156,7 @@ impl Exchange {
         info.enter(Phase::Handling);
         info.begin_request();
         info.expired.set(false);
-        info.awaits_body.set(false);
+        info.note_awaiting(false);
         info.answered.set(false);
         info.is_unseen.set(false);
         info.patience.set(lane.patience());
@@ -196,7 +196,7 @@ impl Exchange {
     /// The status to answer with if the request has used up its time.
     fn lateness(&self) -> Option<StatusCode> {
         self.info.expired.replace(false).then(|| {
-            if self.info.awaits_body.get() {
+            if self.info.awaits_body() {
                 StatusCode::REQUEST_TIMEOUT
             } else {
                 StatusCode::GATEWAY_TIMEOUT

@@ -49,6 +49,8 @@ pub(crate) enum Order {
     RefuseHead,
     /// The service was too slow: 504, or 408 when it waits for the body.
     GiveUp,
+    /// Idle for too long: close, unless a request has come meanwhile.
+    EndIdle,
     /// Nothing more to say: close.
     Close,
 }
@@ -78,7 +80,9 @@ pub struct ConnectionInfo {
     /// The request in flight has used up its time; its future is to answer for it.
     pub(super) expired: Cell<bool>,
     /// The service waits for more of the request's body.
-    pub(super) awaits_body: Cell<bool>,
+    awaits_body: Cell<bool>,
+    /// The tick at which that wait began, or at which the last bytes came.
+    fed: Cell<u32>,
     /// The service makes the answer of the request in flight even if the client leaves.
     outlives: Cell<bool>,
     /// The last request has been answered, or given up.
@@ -121,6 +125,7 @@ impl ConnectionInfo {
             patience: Cell::new(NEVER),
             expired: Cell::new(false),
             awaits_body: Cell::new(false),
+            fed: Cell::new(0),
             outlives: Cell::new(false),
             answered: Cell::new(false),
             reader: RefCell::default(),
@@ -204,6 +209,26 @@ impl ConnectionInfo {
     #[must_use]
     pub fn awaits_body(&self) -> bool {
         self.awaits_body.get()
+    }
+
+    /// Notes whether it does, and returns whether it did.
+    pub(super) fn note_awaiting(&self, awaits: bool) -> bool {
+        let before = self.awaits_body.replace(awaits);
+        if awaits && !before {
+            self.note_received();
+        }
+        before
+    }
+
+    /// Bytes have arrived.
+    pub(super) fn note_received(&self) {
+        self.fed.set(self.lane.clock.now());
+    }
+
+    /// For how many ticks the service has waited for more of the body, and the client sent nothing.
+    pub(super) fn starved_for(&self) -> Option<u32> {
+        let now = self.lane.clock.now();
+        self.awaits_body.get().then(|| now.wrapping_sub(self.fed.get()))
     }
 
     /// A request begins.

@@ -143,6 +143,11 @@ impl Transport {
         self.wire.borrow().stream.is_read_closed()
     }
 
+    /// Whether bytes have arrived that nobody has read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.wire.borrow().stream.has_unread()
+    }
+
     pub(crate) fn is_write_blocked(&self) -> bool {
         self.write_blocked.get()
     }
@@ -266,6 +271,7 @@ impl Transport {
             }
         }
         self.delivered.set(true);
+        self.info.note_received();
         if matches!(self.info.phase(), Phase::New | Phase::Idle) {
             if self.info.body_done.get() {
                 self.info.enter(Phase::Head);
@@ -348,19 +354,6 @@ impl Transport {
         let date = date.unwrap_or_default().to_owned();
         wire.out.truncate(written + start);
         Some((status, date))
-    }
-
-    /// The length of the line that the head starts with, as far as it has arrived; none if it is
-    /// not known any more.
-    pub(crate) fn request_line_length(&self) -> usize {
-        let lane = &self.info.lane;
-        let window = lane.window.get();
-        let wire = self.wire.borrow();
-        let scratch = lane.scratch.borrow();
-        let is_mine = window.owner == Some(self.info.id());
-        let last = if is_mine { &scratch[..window.len] } else { &[][..] };
-        let end = |bytes: &[u8]| memchr::memchr(b'\n', bytes);
-        end(&wire.partial).unwrap_or_else(|| wire.partial.len() + end(last).unwrap_or(last.len()))
     }
 
     /// The head is parsed: the bytes it was parsed from are not needed any more, unless there may be

@@ -75,7 +75,7 @@ impl Registry {
         }
     }
 
-    fn sweep(&mut self, now: u32, limits: &Ticks) -> u64 {
+    pub(super) fn sweep(&mut self, now: u32, limits: &Ticks) -> u64 {
         let mut timeouts = 0;
         for (_, entry) in &mut self.entries {
             if is_before(now, entry.due) {
@@ -150,12 +150,16 @@ fn examine(transport: &Transport, limits: &Ticks) -> Verdict {
         }
         Phase::New | Phase::Head if age > limits.header => Verdict::TimeIsUp(Order::RefuseHead),
         Phase::New | Phase::Head => Verdict::LookAgain(wait(limits.header)),
-        Phase::Idle if age > limits.keep_alive => Verdict::Give(Order::Close),
+        Phase::Idle if age > limits.keep_alive => Verdict::Give(Order::EndIdle),
         Phase::Idle if info.asleep.get() => {
             Verdict::LookAgain(limits.keep_alive.saturating_sub(age).saturating_add(1))
         }
         Phase::Idle if age > limits.hibernate => Verdict::Give(Order::Hibernate),
         Phase::Idle => Verdict::LookAgain(wait(limits.hibernate.min(limits.keep_alive))),
+        // An answer that has begun may take for ever, but the client may not keep it waiting for ever.
+        Phase::Responding if info.starved_for().is_some_and(|starved| starved > limits.request) => {
+            Verdict::TimeIsUp(Order::Close)
+        }
         Phase::Handling | Phase::Responding
             if !transport.is_read_waiting()
                 && transport.is_read_closed()
@@ -173,7 +177,11 @@ fn examine(transport: &Transport, limits: &Ticks) -> Verdict {
             Verdict::LookAgain(1)
         }
         Phase::Handling => Verdict::LookAgain(wait(info.patience.get())),
-        Phase::Responding => Verdict::LookAgain(limits.horizon),
+        Phase::Responding => {
+            let starved = info.starved_for().unwrap_or(0);
+            let left = limits.request.saturating_sub(starved).saturating_add(1);
+            Verdict::LookAgain(left.min(limits.horizon))
+        }
         Phase::Closing if age > limits.linger => Verdict::Give(Order::Close),
         Phase::Closing => Verdict::LookAgain(wait(limits.linger)),
     }

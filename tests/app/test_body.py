@@ -73,6 +73,38 @@ class Sized[T]:
     value: T
 
 
+class Renamed(msgspec.Struct, forbid_unknown_fields=True):
+    part: int = msgspec.field(name="x.y", default=0)
+    many: list[Tag] = msgspec.field(name="a[0]", default=[])
+    x: Tag | None = None
+    none: Tag | None = msgspec.field(name="", default=None)
+    digits: int = msgspec.field(name="12", default=0)
+    quoted: dict[str, int] = msgspec.field(name="a`b", default={})
+
+
+class Row(msgspec.Struct, array_like=True):
+    id: int
+    tag: Tag
+
+
+class Nested(msgspec.Struct):
+    key: dict[str, dict[int, list[Tag]]] = {}
+    pets: dict[str, Cat | Dog] = {}
+    pair: tuple[int, Row] | None = None
+
+
+class Parrot(msgspec.Struct, tag="parrot", tag_field="is.a"):
+    words: list[str]
+
+
+class Hen(msgspec.Struct, tag="hen", tag_field="is.a"):
+    eggs: int
+
+
+class Shelf(pydantic.BaseModel):
+    sizes: dict[str, int] = {}
+
+
 class Cat(msgspec.Struct, tag="cat"):
     lives: int
 
@@ -112,6 +144,10 @@ HINTS: dict[str, Any] = {
     "/pydantic-generic": Sized[int],
     "/pydantics-two": Annotated[list[Model], pydantic.Field(max_length=2)],
     "/union": Cat | Dog,
+    "/renamed": list[Renamed],
+    "/nested": Nested,
+    "/birds": Parrot | Hen,
+    "/shelf": Shelf,
     "/any": Any,
     "/number": Annotated[int, Body],
     "/text": Annotated[str, Body()],
@@ -123,7 +159,7 @@ HINTS: dict[str, Any] = {
 for path, hint in HINTS.items():
     take(path, hint)
 
-NOT_OBJECTS = ("/list", "/list-int", "/structs", "/keys", "/number", "/text")
+NOT_OBJECTS = ("/list", "/renamed", "/list-int", "/structs", "/keys", "/number", "/text")
 NOT_JSON = ("/bytes", "/bytes-described", "/bytes-short", "/bytes-or-none")
 
 FIT = [
@@ -148,6 +184,7 @@ FIT = [
     ("/any", ' {"a" : 1.5} \n', {"a": 1.5}),
     ("/number", "7", 7),
     ("/text", '"seven"', "seven"),
+    ("/renamed", '[{"x.y": 1}]', [Renamed(1)]),
     ("/bytes", b"\x00\xff", b"\x00\xff"),
     ("/bytes", b"", b""),
     ("/bytes-described", b"\x00\xff", b"\x00\xff"),
@@ -166,9 +203,13 @@ def test_a_body_has_the_type_of_its_annotation(
     assert type(got[-1]) is type(value)
 
 
+_TOO_SHORT = "Expected str of length >= 1"
+_MISSING_LIVES = "Object missing required field lives"
+_NO_INTEGER = "Input should be a valid integer, unable to parse string as an integer"
+
 UNFIT: list[tuple[str, str, list[object], str]] = [
     ("/dict", "[]", [], "Expected object, got array"),
-    ("/dict-int", '{"a": "x"}', [], "Expected int, got str"),
+    ("/dict-int", '{"a": 1, "key": "x"}', ["*"], "Expected int, got str"),
     ("/bytes-short", "four", [], "Expected bytes of length <= 3"),
     ("/keys", '[{"1": "a"}, {"x": "b"}]', [1], "Expected int, got str as a key"),
     ("/list-int", '[1, 2, "x"]', [2], "Expected int, got str"),
@@ -209,6 +250,34 @@ UNFIT: list[tuple[str, str, list[object], str]] = [
     ),
     ("/union", '{"type": "cow"}', ["type"], "Invalid value 'cow'"),
     ("/number", '"7"', [], "Expected int, got str"),
+    (
+        "/nested",
+        '{"key": {"a": {"1": [{"name": "b"}, {"name": 2}]}}}',
+        ["key", "*", "*", 1, "name"],
+        "Expected str, got int",
+    ),
+    (
+        "/nested",
+        '{"key": {"a": {"1": [{}]}}}',
+        ["key", "*", "*", 0, "name"],
+        "Object missing required field name",
+    ),
+    ("/nested", '{"key": {"a": {"b": []}}}', ["key", "*"], "Expected int, got str as a key"),
+    ("/nested", '{"pets": {"a": {"type": "cow"}}}', ["pets", "*", "type"], "Invalid value 'cow'"),
+    ("/nested", '{"pets": {"a": {"type": "cat"}}}', ["pets", "*", "lives"], _MISSING_LIVES),
+    ("/nested", '{"pair": [1, [2, {"name": ""}]]}', ["pair", 1, 1, "name"], _TOO_SHORT),
+    ("/nested", '{"pair": [1, ["x", {"name": "a"}]]}', ["pair", 1, 0], "Expected int, got str"),
+    ("/renamed", '[{"x.y": "a"}]', [0, "x.y"], "Expected int, got str"),
+    ("/renamed", '[{"a[0]": [{"name": ""}]}]', [0, "a[0]", 0, "name"], _TOO_SHORT),
+    ("/renamed", '[{"x": {"name": ""}}]', [0, "x", "name"], _TOO_SHORT),
+    ("/renamed", '[{"": {"name": ""}}]', [0, "", "name"], _TOO_SHORT),
+    ("/renamed", '[{"12": "a"}]', [0, "12"], "Expected int, got str"),
+    ("/renamed", '[{"a`b": {"c": "d"}}]', [0, "a`b", "*"], "Expected int, got str"),
+    ("/renamed", '[{"34": 1}]', [0, "34"], "Object contains unknown field 34"),
+    ("/renamed", '[{"z.z": 1}]', [0, "z.z"], "Object contains unknown field z.z"),
+    ("/birds", '{"is.a": "cow"}', ["is.a"], "Invalid value 'cow'"),
+    ("/birds", '{"is.a": "parrot", "words": [1]}', ["words", 0], "Expected str, got int"),
+    ("/shelf", '{"sizes": {"1": "x"}}', ["sizes", "1"], _NO_INTEGER),
 ]
 
 

@@ -84,6 +84,27 @@ def test_cookies_beyond_ascii_are_latin_1_and_hide_no_others(client: TestClient)
     assert text.encode("latin-1").decode() == "日本"
 
 
+@pytest.mark.parametrize(
+    ("sent", "value"),
+    [
+        ('"dark"', "dark"),
+        ('""', ""),
+        ('""dark""', '"dark"'),
+        ('"dark', '"dark'),
+        ('dark"', 'dark"'),
+        ('"', '"'),
+        ('a"b', 'a"b'),
+    ],
+)
+def test_of_the_quotes_of_a_cookie_one_pair_is_taken_away(
+    client: TestClient, sent: str, value: str
+) -> None:
+    headers = {"cookie": f"theme={sent}; sid=1"}
+    cookies = client.get("/head/a/b", headers=headers).json()["cookies"]
+    assert cookies == {"theme": value, "sid": "1"}
+    assert client.get("/one-cookie", headers=headers).text == value
+
+
 def test_a_request_without_extras_has_empty_ones(client: TestClient) -> None:
     seen = client.get("/head/a/b").json()
     assert (seen["query"], seen["cookies"], seen["query_string"]) == ({}, {}, "")

@@ -38,7 +38,15 @@ MALFORMED_HEADS = {
     "a bare CR in the target": b"GET /\r/ HTTP/1.1\r\n" + HOST + b"\r\n",
     "another protocol": b"GET / XTTP/1.1\r\n" + HOST + b"\r\n",
     "a version in lower case": b"GET / http/1.1\r\n" + HOST + b"\r\n",
-    "a version that does not exist": b"GET / HTTP/1.2\r\n" + HOST + b"\r\n",
+    "a version of three numbers": b"GET / HTTP/1.2.3\r\n" + HOST + b"\r\n",
+    "a version of two digits in one": b"GET / HTTP/1.20\r\n" + HOST + b"\r\n",
+    "a version without a minor": b"GET / HTTP/2\r\n" + HOST + b"\r\n",
+    "a version without a major": b"GET / HTTP/.1\r\n" + HOST + b"\r\n",
+    "a version of letters": b"GET / HTTP/x.y\r\n" + HOST + b"\r\n",
+    "a version with a comma": b"GET / HTTP/1,2\r\n" + HOST + b"\r\n",
+    "a version behind a version": b"GET / HTTP/1.2 HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a length that is none, and a version in the body": POST
+    + b"Content-Length: x\r\n\r\nGET / HTTP/1.2\r\n",
     "a space before the first header": GET + b" Host: a\r\n\r\n",
     "a space before a colon": GET + b"Host : a\r\n\r\n",
     "a header without a colon": GET + HOST + b"nothing\r\n\r\n",
@@ -363,6 +371,13 @@ def test_a_refused_head_is_answered_behind_the_request_before(echo: Echo, raw: A
     assert connection.rest() == b""
 
 
+def test_a_target_that_is_too_long_is_414_behind_another_request(echo: Echo, raw: Any) -> None:
+    connection = raw(echo)
+    connection.send(request("GET", "/echo/1") + b"GET /" + b"x" * 70_000)
+    assert [connection.response().status for _ in range(2)] == [200, 414]
+    assert connection.is_closed()
+
+
 def test_a_header_that_is_too_large_is_431(echo: Echo, raw: Any) -> None:
     response = refused(echo, raw, request("GET", "/", "X: " + "x" * 70_000), 431)
     assert_problem(response, 431, "Request Header Fields Too Large")
@@ -382,7 +397,7 @@ def test_a_target_that_names_no_resource_is_400(echo: Echo, raw: Any, target: by
 
 
 def test_a_tunnel_is_refused(echo: Echo, raw: Any) -> None:
-    refused(echo, raw, b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n" + SMUGGLED, 405)
+    refused(echo, raw, b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n" + SMUGGLED, 501)
 
 
 def test_the_absolute_form_is_served_by_its_path(echo: Echo, raw: Any) -> None:
@@ -393,6 +408,36 @@ def test_the_absolute_form_is_served_by_its_path(echo: Echo, raw: Any) -> None:
 
 def test_http_2_is_told_what_is_spoken_here(echo: Echo, raw: Any) -> None:
     refused(echo, raw, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505)
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"1.2", b"1.9", b"2.0", b"2.1", b"3.0", b"9.9"])
+def test_a_version_that_is_not_spoken_here_is_505(echo: Echo, raw: Any, version: bytes) -> None:
+    message = b"\r\nGET / HTTP/%b\r\n" % version + HOST + b"\r\n"
+    response = refused(echo, raw, message, 505)
+    assert_problem(response, 505, "HTTP Version Not Supported")
+    assert response.header("connection") == "close"
+    assert response.header("date") is not None
+
+
+def test_a_version_that_is_not_spoken_here_is_505_behind_another_request(
+    echo: Echo, raw: Any
+) -> None:
+    connection = raw(echo)
+    connection.send(request("GET", "/echo/1") + b"GET / HTTP/1.2\r\n\r\n")
+    assert [connection.response().status for _ in range(2)] == [200, 505]
+    assert connection.is_closed()
+
+
+@pytest.mark.parametrize("split", [3, 6, 11, 12, 13, 14, 15])
+def test_a_version_that_is_not_spoken_here_is_505_however_it_arrives(
+    echo: Echo, raw: Any, split: int
+) -> None:
+    connection = raw(echo)
+    head = b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"
+    connection.send(head[:split])
+    # An answer on another connection of the same lane: the first part has been read by then.
+    assert_serves(raw(echo))
+    assert only_response(connection, head[split:]).status == 505
 
 
 def test_what_was_well_formed_is_answered_before_the_refusal(echo: Echo, raw: Any) -> None:

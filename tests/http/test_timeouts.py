@@ -196,6 +196,95 @@ def test_an_answer_that_has_begun_may_take_its_time(serve: Any, raw: Any, hold: 
     assert streaming.response().body == b"ab"
 
 
+def streaming(hold: Hold) -> App:
+    """Answers that have begun, with a body that has not ended."""
+    made = app(hold)
+
+    @made.post("/echo")
+    async def echo(request: Request) -> StreamingResponse:
+        async def chunks() -> Any:
+            with hold.watched():
+                async for chunk in request.stream():
+                    yield chunk
+
+        return StreamingResponse(chunks())
+
+    @made.post("/first")
+    async def first(request: Request) -> StreamingResponse:
+        async def chunks() -> Any:
+            async for chunk in request.stream():
+                yield chunk
+                break
+            await hold()
+            yield "end"
+
+        return StreamingResponse(chunks())
+
+    return made
+
+
+@pytest.mark.parametrize("sent", [b"", b"x"])
+def test_a_body_that_does_not_come_while_the_answer_is_sent_is_the_end(
+    serve: Any, raw: Any, hold: Hold, sent: bytes
+) -> None:
+    live = serve(streaming(hold), timeout_request=SHORT, limit_concurrency=1)
+    connection = raw(live)
+    started = time.monotonic()
+    connection.send(request("POST", "/echo", "Content-Length: 1000") + sent)
+    answer = connection.rest()
+    assert time.monotonic() - started >= SHORT
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert hold.outcome() in ("CancelledError", "ClientDisconnect")
+    assert_serves(raw(live))
+
+
+@pytest.mark.timing
+def test_each_byte_of_a_body_that_is_read_while_the_answer_is_sent_gains_time(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    limit = 4 * SHORT
+    connection = raw(serve(streaming(hold), timeout_request=limit))
+    connection.send(request("POST", "/echo", "Content-Length: 50"))
+    connection.until(b"\r\n\r\n")
+    started = time.monotonic()
+    for _ in range(50):
+        connection.send(b"x")
+        assert connection.until(b"x\r\n") == b"1\r\nx\r\n"
+        time.sleep(limit / 20)  # slow is what it is
+    assert connection.until(b"\r\n\r\n") == b"0\r\n\r\n"
+    assert time.monotonic() - started > 2 * limit
+    assert hold.outcome() == "finished"
+
+
+def test_an_answer_that_reads_no_more_may_take_its_time(serve: Any, raw: Any, hold: Hold) -> None:
+    live = serve(streaming(hold), timeout_request=SHORT, timeout_keep_alive=2 * SHORT)
+    connection = raw(live)
+    connection.send(request("POST", "/first", "Content-Length: 1000") + b"x")
+    hold.wait_arrival()
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+    hold.release()
+    assert connection.response().body == b"xend"
+
+
+def test_a_body_may_not_come_for_ever_where_there_is_no_limit(
+    serve: Any, raw: Any, hold: Hold
+) -> None:
+    live = serve(streaming(hold), timeout_request=0, timeout_keep_alive=SHORT)
+    connection = raw(live)
+    connection.send(request("POST", "/echo", "Content-Length: 1"))
+    connection.until(b"\r\n\r\n")
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+    connection.send(b"x")
+    assert connection.until(b"\r\n0\r\n\r\n") == b"1\r\nx\r\n0\r\n\r\n"
+
+
 # -- routes with a time of their own ----------------------------------------------------------------
 
 

@@ -19,8 +19,8 @@ async fn a_malformed_head_is_refused() {
     for head in [
         "GET\r\n\r\n",
         "G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
-        "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET / HTTP/2\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.20\r\nHost: a\r\n\r\n",
         "GET / XTTP/1.1\r\nHost: a\r\n\r\n",
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
@@ -192,7 +192,7 @@ async fn a_target_beyond_what_a_uri_may_be_is_refused() {
 #[tokio::test(flavor = "local")]
 async fn a_target_that_names_no_resource_is_refused() {
     let server = Server::start(HttpOptions::default(), echo);
-    refuses(&server, "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 405).await;
+    refuses(&server, "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501).await;
     refuses(&server, "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400).await;
     refuses(&server, "GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400).await;
 }
@@ -213,6 +213,14 @@ async fn absolute_and_asterisk_targets_are_served() {
 async fn an_http2_preface_is_told_what_is_spoken_here() {
     let server = Server::start(HttpOptions::default(), echo);
     refuses(&server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn another_version_is_told_what_is_spoken_here() {
+    let server = Server::start(HttpOptions::default(), echo);
+    for version in ["0.9", "1.2", "2.0", "3.0"] {
+        refuses(&server, format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"), 505).await;
+    }
 }
 
 #[tokio::test(flavor = "local")]

@@ -7,9 +7,9 @@ use http::Response;
 
 use crate::config::HttpOptions;
 use crate::http::tests::support::{
-    Server, count_responses, echo, hanging, header, status, text, until,
+    Client, Server, count_responses, echo, hanging, header, status, text, until,
 };
-use crate::http::{Body, channel};
+use crate::http::{Body, RequestBody, channel};
 
 const SHORT: Duration = Duration::from_millis(40);
 
@@ -81,6 +81,54 @@ async fn an_idle_connection_is_closed_without_a_word() {
     }
 }
 
+/// Sends a request that the lane's runtime does not know of yet.
+fn send_unseen(server: &Server, client: &Client) {
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    assert_eq!(client.stream.try_write(GET).expect("it is connected"), GET.len());
+    let registry = server.lane.registry.borrow();
+    while !registry.get(0).expect("the only connection").has_unread() {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_request_that_comes_in_the_turn_in_which_the_idle_time_ends_is_answered() {
+    // Asleep by then, and awake.
+    for hibernate_after in [SHORT, Duration::from_secs(9)] {
+        let options = HttpOptions { hibernate_after, ..HttpOptions::default() };
+        let server = Server::start(options, echo);
+        let lane = &server.lane;
+        let mut client = server.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.response().await;
+        until(|| hibernate_after > SHORT || lane.registry.borrow().are_all_asleep()).await;
+        let end_idle_time = || {
+            for _ in 0..=lane.ticks.keep_alive {
+                lane.clock.advance();
+            }
+            lane.registry.borrow_mut().sweep(lane.clock.now(), &lane.ticks);
+        };
+        send_unseen(&server, &client);
+        end_idle_time();
+        assert_eq!(client.response().await.1, "GET / ");
+        end_idle_time();
+        assert_eq!(client.rest().await, "");
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_request_that_comes_in_the_turn_in_which_a_drain_begins_is_answered() {
+    let server = Server::start(HttpOptions::default(), echo);
+    let mut client = server.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.response().await;
+    send_unseen(&server, &client);
+    server.lane.drain();
+    assert_eq!(client.response().await.1, "GET / ");
+    assert_eq!(client.rest().await, "");
+}
+
 #[tokio::test(flavor = "local")]
 async fn a_slow_service_gets_504_and_is_dropped() {
     let (handler, _, dropped) = hanging();
@@ -147,6 +195,28 @@ async fn a_response_that_has_started_may_take_its_time() {
     let mut client = server.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     client.until("0\r\n\r\n").await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_body_that_a_response_waits_for_has_a_limit() {
+    let options = HttpOptions { request_timeout: Some(SHORT), ..HttpOptions::default() };
+    let server = Server::start(options, |request, connection| {
+        let (mut sender, body) = channel();
+        let mut unread = RequestBody::new(request.into_body(), &connection, 1 << 20);
+        tokio::task::spawn_local(async move {
+            while let Some(Ok(chunk)) = unread.chunk().await {
+                sender.send(chunk).await.expect("the client stays");
+            }
+            sender.abort();
+        });
+        Box::pin(async { Response::new(body.into()) })
+    });
+    let mut client = server.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx").await;
+    client.until("1\r\nx\r\n").await;
+    assert_eq!(client.rest().await, "");
+    until(|| server.lane.open() == 0).await;
+    assert_eq!(server.lane.meter().timeouts.get(), 1);
 }
 
 #[tokio::test(flavor = "local")]
