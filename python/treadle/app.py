@@ -92,8 +92,10 @@ class App(Routes):
 
         Takes the options of `treadle run` by name (`host`, `port`, `lanes`, `workers`, ...);
         what is not given comes from TREADLE_* variables, then from the defaults. Raises
-        SystemExit with the status of `treadle run` when serving failed, and RuntimeError in a module
-        that `treadle run` is importing: there it goes under ``if __name__ == "__main__":``.
+        SystemExit with the status of `treadle run` when serving failed, `treadle.options.OptionError`
+        (a ValueError) for an option that does not exist or a value that it does not take, and
+        RuntimeError on another thread than the main one, and in a module that `treadle run` is
+        importing: there it goes under ``if __name__ == "__main__":``.
         """
         from treadle.loading import refuse_to_run
         from treadle.options import Options

@@ -166,8 +166,8 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         "run",
         allow_abbrev=False,
         help="serve an app",
-        description="Serves an app until SIGINT or SIGTERM. Every option can also be set by the "
-        "environment variable named with it; the command line wins.",
+        description="Serves an app until SIGINT or SIGTERM. Every option but --factory can also be set "
+        "by the environment variable named with it; the command line wins.",
         formatter_class=_narrow,
     )
     run.add_argument("app", metavar="MODULE:ATTRIBUTE", help="the app, such as main:app")

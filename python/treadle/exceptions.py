@@ -58,7 +58,9 @@ class RequestValidationError(HTTPException):
 
     It goes to the exception handler that is registered for this class itself; without one the client
     gets `status` (422, or 400) and ``{"detail": detail}``. `detail` is a list of ``{"loc": [place,
-    field, ...], "msg": reason}``, or for a body that is not JSON a text.
+    step, ...], "msg": reason}``, or for a body that is not JSON a text. The steps lead to the value:
+    names of fields and positions in lists, and ``"*"`` for a value in a `dict`, since msgspec does not
+    tell under which key it is.
     """
 
 

@@ -10,7 +10,10 @@ Otherwise both get one handler on standard error while the app runs:
     2026-11-20 19:43:22,125 INFO 127.0.0.1:51764 "GET /hello/ada" 200 27B 0.4ms lane=0
 
 An access record carries its values as attributes, for handlers of other shapes: `client`, `method`,
-`path`, `status`, `bytes`, `duration_ms` and `lane`.
+`path`, `status`, `bytes`, `duration_ms`, `lane` and `complete`, which says whether all of the body was
+sent off: False where it broke off. A status of 499 stands for no response at all: the client had
+left, or the server gave the request up at its end. `method` and `path` are `-` where the head was
+refused: it was malformed, too large or too late.
 """
 
 from __future__ import annotations

@@ -288,7 +288,8 @@ class Options:
     timeout_request: float = _option(
         _seconds,
         60.0,
-        "time from a request's head until its answer starts; 0 is no limit",
+        "time from a request's head until its answer starts, and without a byte of a body that is "
+        "read while the answer is sent; 0 is no limit",
         "SECONDS",
     )
     timeout_write: float = _option(

@@ -257,6 +257,9 @@ def test_the_help_shows_every_option_with_its_variable(capsys: pytest.CaptureFix
     for option in Options.table():
         assert option.flag in text
         assert option.env in text
+    # That is no property of a server: it says what MODULE:ATTRIBUTE is.
+    assert "Every option but --factory can also be set by the environment" in " ".join(text.split())
+    assert "--factory" not in {option.flag for option in Options.table()}
 
 
 def test_version_names_the_interpreter_too(capsys: pytest.CaptureFixture[str]) -> None:

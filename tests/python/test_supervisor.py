@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from support.raw import Raw
 
 import treadle
 from treadle import App, supervisor
-from treadle.options import Options
+from treadle.options import OptionError, Options
 
 PAUSING = (
     SOURCE
@@ -328,12 +329,15 @@ def test_run_in_a_script_that_cannot_serve_ends_it_with_status_1(run_cli: RunCli
     assert "ValueError: no database" in command.stderr
 
 
-def test_run_refuses_a_thread_that_gets_no_signals() -> None:
+@pytest.mark.parametrize(
+    "run", [lambda: supervisor.run(App(), Options(port=0)), lambda: App().run(port=0)]
+)
+def test_run_refuses_a_thread_that_gets_no_signals(run: Callable[[], object]) -> None:
     caught: list[BaseException] = []
 
     def work() -> None:
         try:
-            supervisor.run(App(), Options(port=0))
+            run()
         except RuntimeError as error:
             caught.append(error)
 
@@ -341,6 +345,12 @@ def test_run_refuses_a_thread_that_gets_no_signals() -> None:
     thread.start()
     thread.join()
     assert "from the main thread only" in str(caught[0])
+
+
+@pytest.mark.parametrize("options", [{"prot": 1}, {"port": -1}, {"factory": True}])
+def test_run_refuses_what_is_no_option(options: Any) -> None:
+    with pytest.raises(OptionError, match=next(iter(options))):
+        App().run(**options)
 
 
 def _can_unshare() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from treadle import App, StartupError
+from treadle.binding import BindError
 from treadle.options import OptionError
 from treadle.testing import AsyncTestClient, LiveServer, TestClient
 
@@ -138,6 +140,13 @@ def test_options_are_those_of_run() -> None:
         assert live.options.limit_body == 1024
     with pytest.raises(OptionError, match="'prot'"):
         LiveServer(hello(), prot=1)
+
+
+def test_an_address_that_is_taken_is_said_at_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        live = LiveServer(hello(), port=taken.getsockname()[1])
+        with pytest.raises(BindError, match="the address is in use"):
+            live.start()
 
 
 @pytest.mark.parametrize("name", ["workers", "log_level", "require_free_threading"])

@@ -152,6 +152,7 @@ def test_a_client_that_left_is_a_record_too(
     connection.close()
     record = records.next()
     assert (record["path"], record["status"], record["bytes"]) == ("/held", 499, 0)
+    assert record["complete"] is False
 
 
 def test_a_response_that_broke_off_is_seen_to_be(
@@ -177,6 +178,7 @@ def test_a_head_that_was_refused_is_a_record_too(
     record = records.next()
     assert (record["method"], record["path"], record["status"]) == ("-", "-", 400)
     assert record["bytes"] == size > 0
+    assert record["complete"] is True
     assert records.is_empty
 
 

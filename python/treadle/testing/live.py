@@ -29,8 +29,10 @@ class LiveServer:
     `stall_warning=0`, for a busy machine would log what is not the app's. The environment's
     `TREADLE_*` variables are not read, no signal is touched and no logging set up.
 
-    Entering runs the lifespans and returns once the server answers; it raises `StartupError` if
-    they fail, and stops what it began if it is cancelled. Leaving stops the server as a signal
+    An option that does not exist, and a value that it does not take, is an `OptionError` where the
+    LiveServer is made. Entering runs the lifespans and returns once the server answers; it raises
+    `StartupError` if they fail, `treadle.binding.BindError` if it cannot listen where it was told to,
+    and stops what it began if it is cancelled. Leaving stops the server as a signal
     would, and raises `RuntimeError` if that goes wrong. An entered server may be used from any
     thread. It can be entered once.
     """
@@ -93,7 +95,12 @@ class LiveServer:
     # -- its life --
 
     def start(self) -> None:
-        """What entering does."""
+        """What entering does.
+
+        Raises `BindError` when an address or a Unix socket cannot be had, `OptionError` when the
+        metrics that were asked for cannot be told, `StartupError` when a lifespan fails, and
+        `RuntimeError` the second time.
+        """
         if self._used:
             raise RuntimeError("a LiveServer can be entered once")
         self._used = True
