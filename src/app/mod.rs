@@ -8,7 +8,7 @@
 //!
 //! [`Request`], [`Response`] and [`Headers`] are what Python code holds. They are plain values
 //! behind locks that are never held while Python runs; the request's body stream belongs to the
-//! lane that received it.
+//! lane that received it ([`reading`]).
 
 mod body;
 mod framing;
@@ -17,6 +17,7 @@ mod param;
 mod plan;
 mod problem;
 mod query;
+mod reading;
 mod request;
 mod respond;
 mod response;
@@ -26,6 +27,7 @@ pub use headers::Headers;
 pub use param::Param;
 pub use plan::{Arguments, Input, Mode, Plan, Route};
 pub use problem::{Problem, Rejection};
-pub use request::{BodyState, BodyStream, HeadRef, Request, RequestHead};
+pub use reading::{BodyState, BodyStream};
+pub use request::{HeadRef, Request, RequestHead};
 pub use respond::{Encoder, Reply};
 pub use response::{HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse};

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, Version};
-use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,12 +22,10 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 use super::body;
 use super::headers::{Headers, latin_1};
 use super::query;
-use crate::bridge::{current_context, into_awaitable};
-use crate::http::{BodyError, RequestBody};
+use super::reading::{BodyState, BodyStream, bad_request, fail, unreadable};
+use crate::bridge::into_awaitable;
 use crate::python::lane_bound::LaneBound;
 
-static HTTP_EXCEPTION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static DISCONNECTED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static QUERY_PARAMS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static STATE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static JSON_DECODE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -104,23 +102,6 @@ impl RequestHead {
     pub fn decoded_path(&self) -> String {
         percent_encoding::percent_decode_str(self.uri.path()).decode_utf8_lossy().into_owned()
     }
-}
-
-/// Where a request's body is.
-pub enum BodyState {
-    /// Still on the connection.
-    Unread(RequestBody),
-    /// Read, and kept.
-    Bytes(Bytes),
-    /// Being read.
-    Taken,
-    /// Handed to a stream, which takes it from here chunk by chunk.
-    Streaming(RequestBody),
-    /// The request was answered: the connection has gone on to the next.
-    Gone,
-    /// The client left before all of it had arrived; the Task that was told of it, if one was, by the
-    /// address of its context.
-    Lost(Option<usize>),
 }
 
 struct Lane {
@@ -240,46 +221,6 @@ impl Request {
             Python::attach(|py| convert(py, &bytes))
         })
     }
-}
-
-/// Why there is no body to read any more.
-fn unreadable(gone: bool) -> PyErr {
-    PyRuntimeError::new_err(if gone {
-        "the request was answered: its body is gone"
-    } else {
-        "the body is being read already, or was not read to its end"
-    })
-}
-
-/// The exception that tells the Task that reads `body`.
-fn fail(body: &RefCell<BodyState>, error: BodyError) -> PyErr {
-    Python::attach(|py| {
-        if error == BodyError::Disconnected {
-            body.replace(BodyState::Lost(current_context(py)));
-        }
-        body_error(py, error)
-    })
-}
-
-/// A failed body as the exception that gives the right answer when nobody catches it.
-fn body_error(py: Python<'_>, error: BodyError) -> PyErr {
-    let raise = || -> PyResult<PyErr> {
-        let (status, detail) = match error {
-            BodyError::TooLarge => (413, "Payload Too Large"),
-            BodyError::Malformed => (400, "Bad Request"),
-            BodyError::Answered => return Ok(unreadable(true)),
-            BodyError::Disconnected => {
-                let class = DISCONNECTED.import(py, "treadle.exceptions", "ClientDisconnect")?;
-                return Ok(PyErr::from_value(class.call1(("the client left",))?));
-            }
-        };
-        let class = HTTP_EXCEPTION.import(py, "treadle.exceptions", "HTTPException")?;
-        // What follows on the connection cannot be told from the rest of this body.
-        let headers = PyDict::new(py);
-        headers.set_item("connection", "close")?;
-        Ok(PyErr::from_value(class.call1((status, detail, headers))?))
-    };
-    raise().unwrap_or_else(|error| error)
 }
 
 #[pymethods]
@@ -425,12 +366,7 @@ impl Request {
             }
         };
         lane.body.replace(next);
-        Ok(BodyStream {
-            lane: LaneBound::new(StreamLane {
-                body: lane.body.clone(),
-                kept: Rc::new(RefCell::new(kept)),
-            }),
-        })
+        Ok(BodyStream::new(lane.body.clone(), kept))
     }
 
     /// What a request refers to may refer to it: `request.state` holds whatever the handler likes.
@@ -444,73 +380,5 @@ impl Request {
 
     fn __repr__(&self) -> String {
         format!("<Request {} {}>", self.head.method, self.head.uri.path())
-    }
-}
-
-fn bad_request(py: Python<'_>, detail: &str) -> PyErr {
-    match HTTP_EXCEPTION.import(py, "treadle.exceptions", "HTTPException") {
-        Ok(class) => match class.call1((400, detail)) {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    }
-}
-
-struct StreamLane {
-    /// The request's own, so that it is given up with the answer.
-    body: Rc<RefCell<BodyState>>,
-    /// The whole body, where it was read before.
-    kept: Rc<RefCell<Option<Bytes>>>,
-}
-
-/// The chunks of a request's body, as they arrive.
-#[pyclass(frozen, module = "treadle._treadle")]
-pub struct BodyStream {
-    lane: LaneBound<StreamLane>,
-}
-
-#[pymethods]
-impl BodyStream {
-    fn __aiter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let lane = self.lane.get().ok_or_else(|| {
-            PyRuntimeError::new_err("the body of a request can be read on its own lane only")
-        })?;
-        let (body, kept) = (lane.body.clone(), lane.kept.clone());
-        into_awaitable(py, async move {
-            let bytes =
-                |data: &Bytes| Ok(Python::attach(|py| PyBytes::new(py, data).into_any().unbind()));
-            if let Some(whole) = kept.take().filter(|whole| !whole.is_empty()) {
-                return bytes(&whole);
-            }
-            let mut unread = match body.replace(BodyState::Taken) {
-                BodyState::Streaming(unread) => unread,
-                other => {
-                    let gone = matches!(other, BodyState::Gone);
-                    let done = matches!(other, BodyState::Bytes(_));
-                    body.replace(other);
-                    return Err(if done {
-                        PyStopAsyncIteration::new_err(())
-                    } else {
-                        unreadable(gone)
-                    });
-                }
-            };
-            match unread.chunk().await {
-                None => {
-                    body.replace(BodyState::Streaming(unread));
-                    Err(PyStopAsyncIteration::new_err(()))
-                }
-                Some(Err(error)) => Err(fail(&body, error)),
-                Some(Ok(data)) => {
-                    body.replace(BodyState::Streaming(unread));
-                    bytes(&data)
-                }
-            }
-        })
     }
 }
