@@ -84,20 +84,23 @@ def test_a_loop_that_polls_needs_not_be_woken(
     assert any(slept < asleep * 0.7 for slept in runs)
 
 
+@pytest.mark.timing
 def test_a_loop_whose_peers_are_slow_sleeps_as_ever(
     polling: Callable[[int], None], on_thread: OwnThread
 ) -> None:
-    polling(400)
-
     async def main() -> float:
         before = time.thread_time()
         for _ in range(300):
             await asyncio.sleep(0.001)
         return time.thread_time() - before
 
-    # Polling before each of them would take 120 ms by itself, every time; a machine that is busy
-    # with others takes some of it now and then.
-    assert any(on_thread(lambda: treadle.run(main())) < 0.06 for _ in range(10))
+    def taken(longest: int) -> float:
+        polling(longest)
+        return on_thread(lambda: treadle.run(main()))
+
+    # Polling before each of them would take 120 ms more, every time. What they take without it is
+    # the machine's: on one that is busy with others, it may be as much.
+    assert any(taken(400) - taken(0) < 0.06 for _ in range(10))
 
 
 @pytest.mark.parametrize("longest", [0, 50, 1_000_000])
