@@ -71,6 +71,7 @@ async def exchanges(count: int) -> int:
     return slept
 
 
+@pytest.mark.timing
 def test_a_loop_that_polls_needs_not_be_woken(
     polling: Callable[[int], None], on_thread: OwnThread
 ) -> None:
