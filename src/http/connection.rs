@@ -14,7 +14,8 @@
 //! Who ends it: hyper (the client left, `Connection: close`, a head that does not parse), the sweep
 //! by an [`Order`], a drain, or the drop of the runtime. Each ends in the drop of the task, which
 //! drops hyper, which drops the service's future, which is how a handler is cancelled; there is no
-//! other way out, so the places in the limits and in the lane's table are given back exactly once.
+//! other way out, so the places in the limits and in the lane's table are given back exactly once. A
+//! client of HTTP/1.0 whose answer that cuts is told by a reset.
 //!
 //! **The client leaves** while a request is handled: hyper reads while it waits, sees the end and
 //! fails. It does not read while a further request waits in its buffer, or while the service leaves
@@ -394,6 +395,12 @@ impl<S: Service> ConnectionTask<S> {
 
 impl<S: Service> Drop for ConnectionTask<S> {
     fn drop(&mut self) {
+        let info = &self.transport.info;
+        let is_cut = info.phase() == Phase::Responding || self.transport.is_write_blocked();
+        if is_cut && info.is_http10.get() {
+            // Nothing else tells such a client that the end of the connection is not that of its answer.
+            self.transport.reset_on_close();
+        }
         // The service's future first: what it does when it is dropped may still look at the lane.
         self.change_state(State::Closing(Linger::No));
         let info = &self.transport.info;

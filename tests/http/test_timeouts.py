@@ -239,6 +239,15 @@ def test_a_body_that_does_not_come_while_the_answer_is_sent_is_the_end(
     assert_serves(raw(live))
 
 
+def test_an_answer_that_is_cut_is_a_reset_for_http_1_0(serve: Any, raw: Any, hold: Hold) -> None:
+    """Nothing else would tell it from the end."""
+    connection = raw(serve(streaming(hold), timeout_request=SHORT))
+    connection.send(request("POST", "/echo", "Content-Length: 9", version="HTTP/1.0") + b"part")
+    connection.until(b"part")
+    with pytest.raises(ConnectionResetError):
+        connection.socket.recv(1)
+
+
 @pytest.mark.timing
 def test_each_byte_of_a_body_that_is_read_while_the_answer_is_sent_gains_time(
     serve: Any, raw: Any, hold: Hold
@@ -362,11 +371,14 @@ def big() -> App:
     return made
 
 
-def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(serve: Any, raw: Any) -> None:
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
+    serve: Any, raw: Any, version: str
+) -> None:
     made = big()
     live = serve(made, timeout_write=SHORT)
     connection, other = raw(live), raw(live)
-    connection.send(request("GET", "/big"))
+    connection.send(request("GET", "/big", version=version))
 
     def is_over() -> bool:
         stats = made.stats()

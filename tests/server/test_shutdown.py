@@ -185,6 +185,20 @@ def test_the_end_of_the_grace_cancels_what_still_runs(
     assert journal.lines == [*expected, "lane 0 down", "app down"]
 
 
+def test_a_stream_that_the_end_of_the_grace_cuts_is_a_reset_for_http_1_0(
+    serve: Any, raw: Any, journal: Journal, hold: Hold
+) -> None:
+    """Nothing else would tell it from the end."""
+    live = serve(journal.app, grace=0.1)
+    connection = raw(live)
+    connection.send(request("GET", "/stream", version="HTTP/1.0"))
+    hold.wait_arrival()
+    connection.until(b"first")
+    live.stop()
+    with pytest.raises(ConnectionResetError):
+        connection.socket.recv(1)
+
+
 @pytest.mark.timing
 @pytest.mark.parametrize("whose", ["process", "lane"])
 def test_the_tasks_of_a_lifespan_are_there_for_its_end(
