@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from profiling.loops.kinds import Kind
 
@@ -136,21 +137,33 @@ async def pause(count: int) -> None:
         await asyncio.gather(*(one() for _ in range(_PAUSES)))
 
 
-def _queries(connections: int) -> Run:
-    async def run(count: int) -> None:
+class _Queries:
+    """Queries one after the other on each of so many connections; an operation is one.
+
+    The first run connects, and the connections last until `end`: making one takes as long as a
+    hundred queries do.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._count = connections
+        self._connections: list[Any] = []
+
+    async def __call__(self, count: int) -> None:
         import asyncpg
 
-        async def ask(share: int) -> None:
-            connection = await asyncpg.connect(host=os.environ["LOOPS_POSTGRES"], user="postgres")
-            try:
-                for _ in range(share):
-                    assert await connection.fetchval("select 1") == 1
-            finally:
-                await connection.close()
+        where = os.environ["LOOPS_POSTGRES"]
+        while len(self._connections) < self._count:
+            self._connections.append(await asyncpg.connect(host=where, user="postgres"))
 
-        await asyncio.gather(*(ask(max(1, count // connections)) for _ in range(connections)))
+        async def ask(connection: Any) -> None:
+            for _ in range(max(1, count // self._count)):
+                assert await connection.fetchval("select 1") == 1
 
-    return run
+        await asyncio.gather(*(ask(connection) for connection in self._connections))
+
+    async def end(self) -> None:
+        while self._connections:
+            await self._connections.pop().close()
 
 
 def _scaled(loops: int) -> Run:
@@ -187,6 +200,8 @@ class Micro:
     """What treadle is to reach over uvloop."""
     cores: str = "0"
     postgres: bool = False
+    end: Callable[[], Awaitable[None]] | None = None
+    """After the last run, on the same loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +218,12 @@ class Echo:
 
 
 Scenario = Micro | Echo
+
+
+def _asking(name: str, text: str, connections: int) -> Micro:
+    queries = _Queries(connections)
+    return Micro(name, text, queries, 1.1, postgres=True, end=queries.end)
+
 
 ONE_LOOP = Micro("loops-1", "task switching, one loop", _scaled(1), cores="0,1")
 TWO_LOOPS = Micro("loops-2", "task switching, two loops", _scaled(2), cores="0,1")
@@ -223,8 +244,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Echo("streams-100k", "TCP echo, streams, 100 KiB", 102_400, streams=True),
     Echo("unix-1k", "Unix echo, protocol, 1 KiB", 1024, unix=True),
     Echo("tls-1k", "TLS echo, protocol, 1 KiB", 1024, tls=True, at_least=1.0),
-    Micro("asyncpg-1", "asyncpg `select 1`, 1 connection", _queries(1), 1.1, postgres=True),
-    Micro("asyncpg-32", "asyncpg `select 1`, 32 connections", _queries(32), 1.1, postgres=True),
+    _asking("asyncpg-1", "asyncpg `select 1`, 1 connection", 1),
+    _asking("asyncpg-32", "asyncpg `select 1`, 32 connections", 32),
     ONE_LOOP,
     TWO_LOOPS,
     FOUR_LOOPS,

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Awaitable
 
 from profiling.loops.kinds import Kind
 from profiling.loops.scenarios import BY_NAME, Echo, Micro
@@ -27,20 +28,23 @@ def measure(kind: Kind, scenario: Micro, seconds: float) -> tuple[int, float, fl
 
         def take(count: int) -> tuple[float, float]:
             wall, cpu = time.perf_counter(), time.process_time()
-            runner.run(_awaited(scenario, count))
+            runner.run(_awaited(scenario.run(count)))
             return time.perf_counter() - wall, time.process_time() - cpu
 
         count = 1000
+        take(count)  # what is imported and connected for the first time is not what is measured
         share = seconds / (_REPEATS + 1)
         while (took := take(count)[0]) < share / 4:
             count = count * 4 if took < share / 16 else count * 2
         count = max(1000, int(count * share / took) // 1000 * 1000)
         taken = [take(count) for _ in range(_REPEATS)]
+        if scenario.end is not None:
+            runner.run(_awaited(scenario.end()))
     return count, min(wall for wall, _ in taken), min(cpu for _, cpu in taken)
 
 
-async def _awaited(scenario: Micro, count: int) -> None:
-    await scenario.run(count)
+async def _awaited(what: Awaitable[None]) -> None:
+    await what
 
 
 class _Echo(asyncio.Protocol):
