@@ -56,6 +56,14 @@ def app(hold: Hold | None = None) -> App:
     return made
 
 
+def outlast_idle(live: Any, raw: Any) -> None:
+    """Lets the time of an idle connection pass, twice."""
+    for _ in range(2):
+        idle = raw(live)
+        assert_serves(idle)
+        assert idle.is_closed()
+
+
 def trickle(connection: Raw, data: bytes) -> None:
     """Sends a byte every few milliseconds, until all is sent or there is something to read."""
     before = connection.socket.gettimeout()
@@ -139,10 +147,7 @@ def test_a_busy_connection_is_not_idle(serve: Any, raw: Any, hold: Hold) -> None
     busy = raw(live)
     busy.send(request("GET", "/held"))
     hold.wait_arrival()
-    for _ in range(2):
-        idle = raw(live)
-        assert_serves(idle)
-        assert idle.is_closed()
+    outlast_idle(live, raw)
     hold.release()
     assert busy.response().body == b"held"
     assert_serves(busy)
@@ -188,10 +193,7 @@ def test_an_answer_that_has_begun_may_take_its_time(serve: Any, raw: Any, hold: 
     streaming = raw(live)
     streaming.send(request("GET", "/stream"))
     hold.wait_arrival()
-    for _ in range(2):
-        idle = raw(live)
-        assert_serves(idle)
-        assert idle.is_closed()
+    outlast_idle(live, raw)
     hold.release()
     assert streaming.response().body == b"ab"
 
@@ -271,10 +273,7 @@ def test_an_answer_that_reads_no_more_may_take_its_time(serve: Any, raw: Any, ho
     connection = raw(live)
     connection.send(request("POST", "/first", "Content-Length: 1000") + b"x")
     hold.wait_arrival()
-    for _ in range(2):
-        idle = raw(live)
-        assert_serves(idle)
-        assert idle.is_closed()
+    outlast_idle(live, raw)
     hold.release()
     assert connection.response().body == b"xend"
 
@@ -286,10 +285,7 @@ def test_a_body_may_not_come_for_ever_where_there_is_no_limit(
     connection = raw(live)
     connection.send(request("POST", "/echo", "Content-Length: 1"))
     connection.until(b"\r\n\r\n")
-    for _ in range(2):
-        idle = raw(live)
-        assert_serves(idle)
-        assert idle.is_closed()
+    outlast_idle(live, raw)
     connection.send(b"x")
     assert connection.until(b"\r\n0\r\n\r\n") == b"1\r\nx\r\n0\r\n\r\n"
 
@@ -412,10 +408,7 @@ def test_0_is_no_limit(serve: Any, raw: Any, hold: Hold) -> None:
     busy.send(request("GET", "/held"))
     half.send(b"GET / HTTP/1.1\r\n")
     hold.wait_arrival()
-    for _ in range(2):
-        idle = raw(live)
-        assert_serves(idle)
-        assert idle.is_closed()
+    outlast_idle(live, raw)
     hold.release()
     assert busy.response().body == b"held"
     half.send(b"Host: a\r\n\r\n")
