@@ -128,15 +128,16 @@ fn write_member(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) 
 /// the nested one's critical section suspends the outer one, so that one is owned meanwhile.
 fn write_item(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
     // SAFETY: type checks of a live object.
-    let nests = unsafe {
-        ffi::PyDict_CheckExact(item.as_ptr()) != 0 || ffi::PyList_CheckExact(item.as_ptr()) != 0
-    };
-    if nests {
-        let owned = item.to_owned();
-        write_value(owned.as_borrowed(), out, depth)
-    } else {
-        write_value(item, out, depth)
+    unsafe {
+        if ffi::PyUnicode_CheckExact(item.as_ptr()) != 0 {
+            return write_string(item, out);
+        }
+        if ffi::PyLong_CheckExact(item.as_ptr()) != 0 {
+            return write_integer(item, out);
+        }
     }
+    let owned = item.to_owned();
+    write_value(owned.as_borrowed(), out, depth)
 }
 
 /// `value` is an int, by its exact type.
@@ -224,40 +225,53 @@ fn write_text(text: &[u8], out: &mut Vec<u8>) -> bool {
     if text.len() > SIZE {
         return false;
     }
-    if is_verbatim(text) {
-        write_quoted(text, out);
-    } else {
-        write_escaped(text, out);
-    }
-    true
-}
-
-/// `text` between quotation marks.
-fn write_quoted(text: &[u8], out: &mut Vec<u8>) {
     out.reserve(text.len() + 2);
     // SAFETY: there is room for the text and two marks behind what is written, and all of it is
     // written before it counts; `text` belongs to Python, so it is not in `out`.
     unsafe {
         let end = out.as_mut_ptr().add(out.len());
-        end.write(b'"');
-        end.add(1).copy_from_nonoverlapping(text.as_ptr(), text.len());
-        end.add(1 + text.len()).write(b'"');
-        out.set_len(out.len() + text.len() + 2);
+        if copy_verbatim(text, end.add(1)) {
+            end.write(b'"');
+            end.add(1 + text.len()).write(b'"');
+            out.set_len(out.len() + text.len() + 2);
+            return true;
+        }
     }
+    write_escaped(text, out);
+    true
 }
 
-/// Whether JSON has all of `text` as it is. Looks at eight bytes at once; the last ones are those
-/// up to the end, some of them for a second time.
-fn is_verbatim(text: &[u8]) -> bool {
-    if let Some(last) = text.last_chunk::<8>() {
-        let words = text.as_chunks::<8>().0.iter();
-        words.fold(special(*last), |found, word| found | special(*word)) == 0
-    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let word =
-            u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last));
-        special(word.to_ne_bytes()) == 0
-    } else {
-        text.iter().all(|&byte| ESCAPES[byte as usize] == 0)
+/// Copies `text` to `to`; whether JSON has all of it as it is. Takes eight bytes at once; the last
+/// ones are those up to the end, some of them for a second time.
+///
+/// # Safety
+/// `text.len()` bytes can be written at `to`, and are none of `text`.
+unsafe fn copy_verbatim(text: &[u8], to: *mut u8) -> bool {
+    // SAFETY: each of these writes ends where `text` does, at most.
+    unsafe {
+        if let Some(last) = text.last_chunk::<8>() {
+            let mut found = special(*last);
+            for (at, word) in text.as_chunks::<8>().0.iter().enumerate() {
+                to.add(8 * at).cast::<[u8; 8]>().write(*word);
+                found |= special(*word);
+            }
+            to.add(text.len() - 8).cast::<[u8; 8]>().write(*last);
+            found == 0
+        } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>())
+        {
+            to.cast::<[u8; 4]>().write(*first);
+            to.add(text.len() - 4).cast::<[u8; 4]>().write(*last);
+            let word =
+                u64::from(u32::from_ne_bytes(*first)) << 32 | u64::from(u32::from_ne_bytes(*last));
+            special(word.to_ne_bytes()) == 0
+        } else {
+            let mut fits = true;
+            for (at, &byte) in text.iter().enumerate() {
+                to.add(at).write(byte);
+                fits &= ESCAPES[byte as usize] == 0;
+            }
+            fits
+        }
     }
 }
 
@@ -309,16 +323,38 @@ static ESCAPES: [u8; 256] = {
     table
 };
 
-#[cfg(all(test, Py_GIL_DISABLED))]
+#[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-    use std::thread;
-    use std::time::Duration;
-
-    use pyo3::types::{PyDict, PyList, PyString};
+    #[cfg(Py_GIL_DISABLED)]
+    use {
+        pyo3::types::{PyDict, PyList, PyString},
+        std::sync::mpsc,
+        std::thread,
+        std::time::Duration,
+    };
 
     use super::*;
 
+    #[test]
+    fn a_text_of_any_length_is_copied_and_what_needs_an_escape_is_found_anywhere() {
+        for length in 0..40 {
+            let text: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
+            let mut out = b"before".to_vec();
+            assert!(write_text(&text, &mut out));
+            let written = String::from_utf8(out).unwrap();
+            assert_eq!(written, format!("before\"{}\"", String::from_utf8_lossy(&text)));
+            for at in 0..length {
+                let mut text = text.clone();
+                text[at] = b'"';
+                let mut out = b"before".to_vec();
+                assert!(write_text(&text, &mut out));
+                let expected = String::from_utf8_lossy(&text).replace('"', "\\\"");
+                assert_eq!(String::from_utf8(out).unwrap(), format!("before\"{expected}\""));
+            }
+        }
+    }
+
+    #[cfg(Py_GIL_DISABLED)]
     #[test]
     fn what_a_dict_lends_is_there_when_a_key_has_been_waited_for() {
         Python::initialize();
@@ -343,6 +379,7 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&out), "{\"schl\u{fc}ssel\":[1,2,3]}");
     }
 
+    #[cfg(Py_GIL_DISABLED)]
     #[test]
     fn an_ascii_text_takes_no_lock() {
         Python::initialize();
