@@ -5,27 +5,33 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::completion::{Completion, Next};
+use super::scope::Scope;
 use super::task::Tasks;
 use super::waiting::Waiting;
 use crate::python::call::call_method;
 use crate::python::context;
 
 impl Tasks {
-    /// `begin` with asyncio's own first step.
+    /// [`Tasks::begin`] with asyncio's own first step.
     pub(super) fn begin_eagerly<'py>(
         &self,
         py: Python<'py>,
         coroutine: &Bound<'py, PyAny>,
-        inherited: Option<&Bound<'py, PyAny>>,
+        scope: &Scope<'py>,
         completion: &dyn Completion,
     ) -> PyResult<Option<Waiting>> {
         self.check_running(py)?;
-        let make = |coroutine: &Bound<'py, PyAny>, context: Option<&Bound<'py, PyAny>>| {
+        let make = |coroutine: &Bound<'py, PyAny>, scope: &Scope<'py>| {
             let keywords = PyDict::new(py);
             keywords.set_item("loop", self.event_loop.bind(py))?;
-            keywords.set_item("context", context)?;
             // An eager Task enters its context, which must not be entered.
-            keywords.set_item("eager_start", context.is_none())?;
+            let (context, is_eager) = match scope {
+                Scope::Copy => (None, true),
+                Scope::Own(context) => (Some(context), true),
+                Scope::Entered(context) => (Some(context), false),
+            };
+            keywords.set_item("context", context)?;
+            keywords.set_item("eager_start", is_eager)?;
             // What ends programs comes out of an eager Task's `__init__`. The Task is done all the
             // same, and would be lost with its outcome were it made in one call.
             let class = self.class.bind(py);
@@ -38,7 +44,7 @@ impl Tasks {
             }
             Ok(task)
         };
-        let task = make(coroutine, inherited)?;
+        let task = make(coroutine, scope)?;
         if !task.call_method0(intern!(py, "done"))?.is_truthy()? {
             let context = task.call_method0(intern!(py, "get_context"))?.as_ptr().addr();
             return Ok(Some(Waiting::of_asyncio(task, context)));
@@ -48,8 +54,9 @@ impl Tasks {
         match context::run(&context, || Ok(completion.complete(py, outcome)))? {
             Next::Done => Ok(None),
             Next::Await(next) => {
-                let task = make(next.bind(py), Some(&context))?;
-                Ok(Some(Waiting::of_asyncio(task, context.as_ptr().addr())))
+                let address = context.as_ptr().addr();
+                let task = make(next.bind(py), &Scope::Entered(context))?;
+                Ok(Some(Waiting::of_asyncio(task, address)))
             }
         }
     }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::completion::Completion;
 use super::in_lane::ReadyQueue;
+use super::scope::Scope;
 use super::task::Tasks;
 use super::waiting::Waiting;
 use crate::telemetry::LaneMeter;
@@ -48,13 +49,14 @@ impl TaskFactory {
         &self,
         py: Python<'_>,
         coroutine: Py<PyAny>,
+        scope: Scope<'_>,
         first: &dyn Completion,
         lasting: impl FnOnce() -> Rc<dyn Completion>,
     ) -> PyResult<Option<Waiting>> {
         if let Some(meter) = &self.meter {
             meter.tasks_started.add(1);
         }
-        let begun = self.tasks.begin(py, coroutine.into_bound(py), None, first)?;
+        let begun = self.tasks.begin(py, coroutine.into_bound(py), scope, first)?;
         let Some(waiting) = begun else {
             return Ok(None);
         };

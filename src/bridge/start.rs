@@ -11,6 +11,7 @@ use pyo3::types::PyModule;
 
 use super::completion::{Completion, Next};
 use super::home::Home;
+use super::scope::Scope;
 use crate::python::call::call_method;
 use crate::python::coroutine::is_coroutine;
 use crate::python::lane_bound::LaneBound;
@@ -69,7 +70,8 @@ pub(super) fn start(
         ));
     };
     let lasting = || completion.clone();
-    let waiting = home.live()?.tasks.start(py, coroutine.unbind(), &completion, lasting)?;
+    let tasks = &home.live()?.tasks;
+    let waiting = tasks.start(py, coroutine.unbind(), Scope::Copy, &completion, lasting)?;
     Ok(waiting.and_then(|waiting| waiting.into_task(py)))
 }
 

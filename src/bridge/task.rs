@@ -40,6 +40,7 @@ use super::in_lane::{InLane, ReadyQueue};
 use super::lane_wakeup::LaneWakeup;
 use super::listener::{Listener, catch};
 use super::primed::{Primed, Taken};
+use super::scope::Scope;
 use super::waiting::Waiting;
 use crate::python::call::{call_method, call_method_one, call_method_with, call_no_args, call_one};
 use crate::python::context;
@@ -114,20 +115,18 @@ impl Tasks {
 
     /// Takes the first step of `coroutine`; gives the Task if it suspended.
     ///
-    /// `inherited` is the context to run in, entered already; without, it is a copy of the current
-    /// one.
     pub(super) fn begin<'py>(
         self: &Rc<Self>,
         py: Python<'py>,
         coroutine: Bound<'py, PyAny>,
-        inherited: Option<Bound<'py, PyAny>>,
+        scope: Scope<'py>,
         completion: &dyn Completion,
     ) -> PyResult<Option<Waiting>> {
         let Some(layout) = self.layout(py)? else {
-            return self.begin_eagerly(py, &coroutine, inherited.as_ref(), completion);
+            return self.begin_eagerly(py, &coroutine, &scope, completion);
         };
-        let entered = inherited.is_some();
-        let (worker, context) = self.worker(py, layout, &coroutine, inherited)?;
+        let entered = matches!(scope, Scope::Entered(_));
+        let (worker, context) = self.worker(py, layout, &coroutine, scope.given())?;
         // To the end: a Task that is told its outcome takes a step of its own.
         let current = self.enter(py, &worker)?;
         let place = (&context, entered, &current);
@@ -433,7 +432,8 @@ impl Tasks {
         let started = ended
             .call_method0(intern!(py, "get_context"))
             .and_then(|context| {
-                self.begin(py, coroutine.into_bound(py), Some(context), &**completion)
+                let scope = Scope::Entered(context);
+                self.begin(py, coroutine.into_bound(py), scope, &**completion)
             })
             .and_then(|suspended| match suspended {
                 None => Ok(()),

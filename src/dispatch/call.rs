@@ -16,7 +16,7 @@ use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Mode, Plan, Request};
-use crate::bridge::{Completion, Next, Waiting, after_python, is_cancelled};
+use crate::bridge::{Completion, Next, Scope, Waiting, after_python, is_cancelled};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -362,7 +362,7 @@ impl Dispatcher {
     pub(super) fn launch(&self, py: Python<'_>, call: Call, coroutine: Py<PyAny>) -> Answer {
         let call = Rc::new(call);
         let lasting = || call.clone() as Rc<dyn Completion>;
-        match self.core.tasks.start(py, coroutine, &*call, lasting) {
+        match self.core.tasks.start(py, coroutine, Scope::Copy, &*call, lasting) {
             Ok(None) => call.ended(),
             Ok(Some(waiting)) => call.wait(waiting),
             Err(error) => Answer::Ready(Some(call.fail(py, error))),

@@ -15,7 +15,7 @@ use super::call::Call;
 use super::conclude::Given;
 use super::{Answer, Dispatcher};
 use crate::app::{Plan, Reply};
-use crate::bridge::{Completion, Next};
+use crate::bridge::{Completion, Next, Scope};
 use crate::http::{ConnectionInfo, Outgoing};
 use crate::router::PathParams;
 
@@ -61,8 +61,15 @@ impl<'a> First<'a> {
 
     /// Runs the handler's coroutine.
     pub(super) fn run(self, py: Python<'_>, coroutine: Bound<'_, PyAny>) -> Answer {
+        let core = &self.dispatcher.core;
         let lasting = || self.call().clone() as Rc<dyn Completion>;
-        match self.dispatcher.core.tasks.start(py, coroutine.unbind(), &self, lasting) {
+        let started = core.spare_context.take(py).and_then(|context| {
+            let scope = Scope::Own(context.clone());
+            let waiting = core.tasks.start(py, coroutine.unbind(), scope, &self, lasting)?;
+            core.spare_context.put(context);
+            Ok(waiting)
+        });
+        match started {
             Ok(None) => match self.call.into_inner() {
                 None => Answer::Ready(self.reply.into_inner()),
                 Some(call) => call.ended(),

@@ -45,8 +45,8 @@ use pyo3::prelude::*;
 use crate::app::{Arguments, Encoder, Mode, Plan, Reply, Request, RequestHead, Route};
 use crate::bridge::after_python;
 use crate::http::{
-    ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem, declares_more_than,
-    problem,
+    Called, ConnectionInfo, Peer, RequestBody, Service, SpareHeaders, closing_problem,
+    declares_more_than, problem,
 };
 use crate::lane::LaneCore;
 use crate::python::call::{call_no_args, vectorcall};
@@ -262,7 +262,7 @@ impl Dispatcher {
                 }
             };
         }
-        in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
+        self.in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
             Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
             given => {
                 let head = self.keep(plan, parts, params, connection);
@@ -329,6 +329,20 @@ impl Dispatcher {
         }
     }
 
+    /// Runs `body` in a copy of the lane's context.
+    fn in_copied_context(&self, py: Python<'_>, body: impl FnOnce() -> Answer) -> Answer {
+        let spare = &self.core.spare_context;
+        let entered = spare.take(py).and_then(|copy| {
+            let answer = context::run(&copy, || Ok(body()))?;
+            spare.put(copy);
+            Ok(answer)
+        });
+        entered.unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR))
+        })
+    }
+
     fn inline(
         self: &Rc<Self>,
         py: Python<'_>,
@@ -337,20 +351,11 @@ impl Dispatcher {
         request: Option<Py<Request>>,
         arguments: &Arguments,
     ) -> Answer {
-        in_copied_context(py, || {
+        self.in_copied_context(py, || {
             let outcome = call_handler(py, plan, arguments);
             self.concluded(py, plan, head.into(), request, outcome)
         })
     }
-}
-
-/// Runs `body` in a copy of the lane's context.
-fn in_copied_context(py: Python<'_>, body: impl FnOnce() -> Answer) -> Answer {
-    let entered = context::copy_current(py).and_then(|copy| context::run(&copy, || Ok(body())));
-    entered.unwrap_or_else(|error| {
-        error.write_unraisable(py, None);
-        Answer::ready(problem(StatusCode::INTERNAL_SERVER_ERROR))
-    })
 }
 
 fn call_handler<'py>(
@@ -381,7 +386,7 @@ impl Service for DispatchService {
         head: &mut Parts,
         body: Incoming,
         connection: &Rc<ConnectionInfo>,
-    ) -> Self::Future {
+    ) -> Called<Answer> {
         Python::attach(|py| {
             let mut body = Some(body);
             self.0.stamps.take_up(connection.timing());
@@ -394,7 +399,10 @@ impl Service for DispatchService {
                 connection.leave(unread);
             }
             after_python(py);
-            answer
+            match answer {
+                Answer::Ready(Some(response)) => Called::Answered(response),
+                answer => Called::Working(answer),
+            }
         })
     }
 }

@@ -24,7 +24,6 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
-use super::Service;
 use super::access::Access;
 use super::body::{Aborted, Body};
 use super::check;
@@ -35,6 +34,7 @@ use super::outgoing::{Outgoing, Plain};
 use super::problem;
 use super::reckoning::Unsent;
 use super::request_body::declares_more_than;
+use super::{Called, Service};
 
 /// The service as hyper calls it.
 #[derive(Debug)]
@@ -63,9 +63,20 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
             return Respond::ready(problem::unavailable(), exchange);
         }
         let called = catch_unwind(AssertUnwindSafe(|| self.service.call(&mut head, body, info)));
-        info.lane.spare_headers.put(std::mem::take(&mut head.headers));
+        let spare = &info.lane.spare_headers;
         match called {
-            Ok(future) => Respond::Running { future, exchange: Some(exchange) },
+            Ok(Called::Answered(Outgoing::Plain(plain))) => {
+                let headers = spare.exchange(std::mem::take(&mut head.headers));
+                Respond::Ready { response: Some(exchange.respond_plain(plain, headers)) }
+            }
+            Ok(Called::Answered(Outgoing::Built(response))) => {
+                spare.put(std::mem::take(&mut head.headers));
+                Respond::Ready { response: Some(exchange.respond_built(*response)) }
+            }
+            Ok(Called::Working(future)) => {
+                spare.put(std::mem::take(&mut head.headers));
+                Respond::Running { future, exchange: Some(exchange) }
+            }
             Err(panic) => Respond::ready(panicked(&*panic), exchange),
         }
     }
@@ -77,8 +88,8 @@ pin_project! {
     /// The response to come. hyper polls it in the connection's task.
     #[project = RespondProjection]
     pub(crate) enum Respond<S: Service> {
-        /// It is here already.
-        Ready { response: Option<Outgoing>, exchange: Option<Exchange> },
+        /// It is here already; taken once.
+        Ready { response: Option<Response<ExchangeBody>> },
         /// The service works on it.
         Running { #[pin] future: S::Future, exchange: Option<Exchange> },
     }
@@ -86,7 +97,7 @@ pin_project! {
 
 impl<S: Service> Respond<S> {
     fn ready(response: Response<Body>, exchange: Exchange) -> Self {
-        Self::Ready { response: Some(response.into()), exchange: Some(exchange) }
+        Self::Ready { response: Some(exchange.respond_built(response)) }
     }
 }
 
@@ -94,8 +105,8 @@ impl<S: Service> Future for Respond<S> {
     type Output = Result<Response<ExchangeBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (response, exchange) = match self.project() {
-            RespondProjection::Ready { response, exchange } => (response.take(), exchange),
+        let response = match self.project() {
+            RespondProjection::Ready { response } => response.take(),
             RespondProjection::Running { future, exchange } => {
                 let late = exchange.as_ref().and_then(Exchange::lateness);
                 let response = match late {
@@ -106,14 +117,11 @@ impl<S: Service> Future for Respond<S> {
                         Err(panic) => panicked(&*panic).into(),
                     },
                 };
-                (Some(response), exchange)
+                exchange.take().map(|exchange| exchange.respond(response))
             }
         };
-        match (response, exchange.take()) {
-            (Some(response), Some(exchange)) => Poll::Ready(Ok(exchange.respond(response))),
-            // Polled again after it was ready, which hyper does not do.
-            _ => Poll::Pending,
-        }
+        // Polled again after it was ready, which hyper does not do, there is none.
+        response.map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
     }
 }
 
@@ -206,17 +214,20 @@ impl Exchange {
 
     fn respond(self, response: Outgoing) -> Response<ExchangeBody> {
         match response {
-            Outgoing::Plain(plain) => self.respond_plain(plain),
+            Outgoing::Plain(plain) => {
+                let headers = self.info.lane.spare_headers.take();
+                self.respond_plain(plain, headers)
+            }
             Outgoing::Built(response) => self.respond_built(*response),
         }
     }
 
-    fn respond_plain(mut self, plain: Plain) -> Response<ExchangeBody> {
+    /// `headers` is empty.
+    fn respond_plain(mut self, plain: Plain, mut headers: HeaderMap) -> Response<ExchangeBody> {
         let Plain { status, content_type, mut body } = plain;
         if status == StatusCode::RESET_CONTENT {
             body = Body::Empty;
         }
-        let mut headers = self.info.lane.spare_headers.take();
         if let Some(content_type) = content_type {
             headers.insert(CONTENT_TYPE, content_type.clone());
         }

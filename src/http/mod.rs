@@ -68,16 +68,25 @@ pub trait Service: 'static {
     /// The request took too long. The future is not polled any more, and dropped; the client is there.
     fn expire(_future: Pin<&mut Self::Future>) {}
 
-    /// Called when a request's head is parsed, inside the connection's task. A future that is ready
-    /// at once is answered in the same poll. A panic, here or in the future, is a 500.
+    /// Called when a request's head is parsed, inside the connection's task. A panic, here or in the
+    /// future, is a 500.
     ///
     /// It takes out of `head` what it wants to keep, and had better leave the rest: headers are views
     /// of the connection's read buffer, which is used again, and not replaced, once nobody holds
-    /// them; and the map of those that are left becomes that of a later response.
+    /// them; and the map of those that are left becomes that of a response.
     fn call(
         &self,
         head: &mut http::request::Parts,
         body: hyper::body::Incoming,
         connection: &Rc<ConnectionInfo>,
-    ) -> Self::Future;
+    ) -> Called<Self::Future>;
+}
+
+/// What a service has for a request when it was called.
+#[derive(Debug)]
+pub enum Called<F> {
+    /// The response: it goes out in the same poll.
+    Answered(Outgoing),
+    /// What makes it.
+    Working(F),
 }

@@ -75,6 +75,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 pub use crate::bridge::LaneHandle;
 use crate::bridge::{Home, Mailbox, TaskFactory};
+use crate::python::context::SpareContext;
 use crate::python::lane_bound::LaneBound;
 use crate::python::park::{ParkDetached, on_park, on_unpark};
 use crate::python::shelter::Shelter;
@@ -191,6 +192,9 @@ pub struct LaneCore {
     pub running: Cell<usize>,
     /// What is counted of the lane.
     pub meter: Arc<LaneMeter>,
+    /// For what runs outside of the loop's callbacks: they, and signal handlers, may set something in
+    /// the lane's own context, so it is forgotten after each turn.
+    pub spare_context: SpareContext,
     interrupts: Arc<Interrupts>,
     /// What belongs to the lane's thread and died on another.
     shelter: Rc<Shelter>,
@@ -342,6 +346,7 @@ impl Lane {
             home,
             running: Cell::new(0),
             meter: self.meter.clone(),
+            spare_context: SpareContext::default(),
             interrupts: local.interrupts.clone(),
             shelter: local.shelter.clone(),
         });

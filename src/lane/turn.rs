@@ -158,6 +158,7 @@ impl LoopDriver {
         }
         core.turn_end.call(py);
         self.core.shelter.empty();
+        self.core.spare_context.forget();
         meter.turn_ends(stamp);
         if core.is_stopping() {
             return Ok(Poll::Ready(()));

@@ -40,8 +40,9 @@ pub fn send<'py>(coroutine: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> St
 
 /// Whether `object` is a native coroutine (what calling an `async def` function gives).
 pub fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: a type check of a live object.
-    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+    // SAFETY: a type check of a live object. `PyCoro_CheckExact` of the bindings asks for a base class
+    // where the type is another.
+    unsafe { ffi::Py_IS_TYPE(object.as_ptr(), &raw mut ffi::PyCoro_Type) != 0 }
 }
 
 /// The `StopIteration` with which an iterator returns `value`.

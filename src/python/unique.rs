@@ -7,7 +7,12 @@ use pyo3::prelude::*;
 /// Whether `object` is the only reference to its object, weak ones included.
 ///
 /// On the free-threaded build only the thread that made the object is told so.
-pub fn is_alone<T: PyClass>(_py: Python<'_>, object: &Py<T>) -> bool {
+pub fn is_alone<T: PyClass>(py: Python<'_>, object: &Py<T>) -> bool {
+    is_unique(object.bind(py).as_any())
+}
+
+/// [`is_alone`] for objects of any class.
+pub(super) fn is_unique(object: &Bound<'_, PyAny>) -> bool {
     let object = object.as_ptr();
     is_only_reference(object) && !has_weak_references(object)
 }

@@ -14,6 +14,7 @@ from support.types import Connect, Serve
 from treadle import App, Lane, Request, Response, StreamingResponse
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="unset")
+TOKENS: list[contextvars.Token[str]] = []
 OUTSIDE: contextvars.ContextVar[str] = contextvars.ContextVar("OUTSIDE", default="unset")
 
 
@@ -30,6 +31,32 @@ app = App()
 @app.get("/inline")
 def inline() -> str:
     return note()
+
+
+@app.get("/look")
+def look() -> str:
+    return VAR.get()
+
+
+@app.get("/look-task")
+async def look_task() -> str:
+    return VAR.get()
+
+
+@app.get("/reset")
+def reset() -> str:
+    token = VAR.set("reset")
+    VAR.reset(token)
+    TOKENS.append(token)
+    return VAR.get()
+
+
+@app.get("/copied")
+async def copied() -> str:
+    """Its context goes on in callbacks when the request has ended."""
+    seen = VAR.get()
+    asyncio.get_running_loop().call_soon(VAR.set, "leaked by a callback")
+    return seen
 
 
 @app.get("/offload", offload=True)
@@ -171,6 +198,19 @@ def test_pipelined_requests_do_not_see_each_others_variables(
     with connect() as connection:
         connection.send(b"".join(get(path) for path in PATHS * 3))
         assert [connection.response().body for _ in PATHS * 3] == [b"unset"] * len(PATHS * 3)
+
+
+def test_requests_that_set_nothing_do_not_see_what_others_set_between_them(
+    connect: Callable[[], Raw],
+) -> None:
+    between = ["look", "look-task", "inline", "task", "reset", "copied", "suspended", "raises"]
+    paths = [path for name in between for path in (name, "look", "look-task", "look")]
+    with connect() as connection:
+        for _ in range(2):
+            connection.send(b"".join(get(path) for path in paths))
+            assert [connection.response().body for _ in paths] == [b"unset"] * len(paths)
+    # A token knows the context that it was made in, and resets nothing in another.
+    assert len(TOKENS) == 2
 
 
 @pytest.mark.parametrize("size", [0, 10, 1_000_000])

@@ -11,7 +11,9 @@ use crate::config::HttpOptions;
 use crate::http::tests::support::{
     Server, count_responses, echo, hanging, header, meter, routes, status, until, within,
 };
-use crate::http::{Accepted, HttpLane, Limits, Listener, Service, accept_loop, stop_signal};
+use crate::http::{
+    Accepted, Called, HttpLane, Limits, Listener, Service, accept_loop, stop_signal,
+};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -95,16 +97,16 @@ async fn a_unix_socket_is_served_as_well() {
 struct Name;
 
 impl Service for Name {
-    type Future = std::future::Ready<http::Response<crate::http::Body>>;
+    type Future = std::future::Pending<http::Response<crate::http::Body>>;
 
     fn call(
         &self,
         _: &mut http::request::Parts,
         _: hyper::body::Incoming,
         connection: &Rc<crate::http::ConnectionInfo>,
-    ) -> Self::Future {
+    ) -> Called<Self::Future> {
         let name = format!("{} on lane {}", connection.peer(), connection.lane().id());
-        std::future::ready(http::Response::new(crate::http::Body::Full(name.into())))
+        Called::Answered(http::Response::new(crate::http::Body::Full(name.into())).into())
     }
 }
 

@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 
 use crate::config::HttpOptions;
 use crate::http::{
-    Body, ConnectionInfo, HttpLane, Limits, Listener, Service, StopHandle, accept_loop, stop_signal,
+    Body, Called, ConnectionInfo, HttpLane, Limits, Listener, Service, StopHandle, accept_loop,
+    stop_signal,
 };
 use crate::telemetry::{Clock, LaneMeter, RouteMeter};
 
@@ -32,8 +33,13 @@ where
 {
     type Future = Reply;
 
-    fn call(&self, head: &mut Parts, body: Incoming, connection: &Rc<ConnectionInfo>) -> Reply {
-        (self.0)(request(head, body), Rc::clone(connection))
+    fn call(
+        &self,
+        head: &mut Parts,
+        body: Incoming,
+        connection: &Rc<ConnectionInfo>,
+    ) -> Called<Reply> {
+        Called::Working((self.0)(request(head, body), Rc::clone(connection)))
     }
 }
 
