@@ -27,8 +27,8 @@ use super::io::Transport;
 use super::lane::HttpLane;
 use crate::telemetry::Clock;
 
-/// The longest that an answer waits for those of other connections, but for the last of them. Waking
-/// who sleeps costs some ten microseconds on virtual machines: few of these are spent on it.
+/// Answers go out on the way once the first of them has waited for so long. Waking who sleeps costs
+/// some ten microseconds on a virtual machine: no more than a small part of this.
 const LONGEST: Duration = Duration::from_micros(250);
 
 /// The longest that one of them may take.
