@@ -114,7 +114,6 @@ impl Tasks {
     }
 
     /// Takes the first step of `coroutine`; gives the Task if it suspended.
-    ///
     pub(super) fn begin<'py>(
         self: &Rc<Self>,
         py: Python<'py>,

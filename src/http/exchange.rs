@@ -66,7 +66,7 @@ impl<S: Service> hyper::service::Service<Request<Incoming>> for Adapter<S> {
         let spare = &info.lane.spare_headers;
         match called {
             Ok(Called::Answered(Outgoing::Plain(plain))) => {
-                let headers = spare.exchange(std::mem::take(&mut head.headers));
+                let headers = spare.renew(std::mem::take(&mut head.headers));
                 Respond::Ready { response: Some(exchange.respond_plain(plain, headers)) }
             }
             Ok(Called::Answered(Outgoing::Built(response))) => {

@@ -50,10 +50,8 @@ pub struct SpareHeaders(RefCell<Vec<HeaderMap>>);
 
 impl SpareHeaders {
     /// Empties a map that nobody looks at any more, and keeps it.
-    pub fn put(&self, mut headers: HeaderMap) {
-        if (1..=LARGEST).contains(&headers.capacity()) {
-            // What the client sent goes at once: it keeps a whole read buffer.
-            headers.clear();
+    pub fn put(&self, headers: HeaderMap) {
+        if let Some(headers) = emptied(headers) {
             let mut spare = self.0.borrow_mut();
             if spare.len() < MOST {
                 spare.push(headers);
@@ -61,13 +59,9 @@ impl SpareHeaders {
         }
     }
 
-    /// An empty map for one that nobody looks at any more.
-    pub(super) fn exchange(&self, mut headers: HeaderMap) -> HeaderMap {
-        if (1..=LARGEST).contains(&headers.capacity()) {
-            headers.clear();
-            return headers;
-        }
-        self.take()
+    /// An empty map for one that nobody looks at any more: that one, if it is worth keeping.
+    pub(super) fn renew(&self, headers: HeaderMap) -> HeaderMap {
+        emptied(headers).unwrap_or_else(|| self.take())
     }
 
     /// An empty map.
@@ -77,9 +71,35 @@ impl SpareHeaders {
     }
 }
 
+/// The same map without its headers, unless it has room for too many, or for none.
+fn emptied(mut headers: HeaderMap) -> Option<HeaderMap> {
+    (1..=LARGEST).contains(&headers.capacity()).then(|| {
+        // What the client sent goes at once: it keeps a whole read buffer.
+        headers.clear();
+        headers
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::header::HOST;
+
     use super::*;
+
+    #[test]
+    fn a_map_is_renewed_by_emptying_it_unless_it_is_large() {
+        let spare = SpareHeaders::default();
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(HOST, HeaderValue::from_static("a"));
+        let capacity = headers.capacity();
+        let headers = spare.renew(headers);
+        assert!(headers.is_empty() && headers.capacity() == capacity);
+        spare.put(headers);
+        let renewed = spare.renew(HeaderMap::with_capacity(4 * LARGEST));
+        assert_eq!(renewed.capacity(), capacity);
+        assert_eq!(spare.renew(HeaderMap::new()).capacity(), 0);
+    }
 
     #[test]
     fn a_spare_buffer_comes_back_empty_and_as_large_as_it_was() {

@@ -127,14 +127,13 @@ fn write_member(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) 
 /// Writes what a container lends. Another thread may take a nested container out of it as soon as
 /// the nested one's critical section suspends the outer one, so that one is owned meanwhile.
 fn write_item(item: Borrowed<'_, '_, PyAny>, out: &mut Vec<u8>, depth: usize) -> bool {
-    // SAFETY: type checks of a live object.
-    unsafe {
-        if ffi::PyUnicode_CheckExact(item.as_ptr()) != 0 {
-            return write_string(item, out);
-        }
-        if ffi::PyLong_CheckExact(item.as_ptr()) != 0 {
-            return write_integer(item, out);
-        }
+    // SAFETY: a type check of a live object.
+    if unsafe { ffi::PyUnicode_CheckExact(item.as_ptr()) } != 0 {
+        return write_string(item, out);
+    }
+    // SAFETY: as above.
+    if unsafe { ffi::PyLong_CheckExact(item.as_ptr()) } != 0 {
+        return write_integer(item, out);
     }
     let owned = item.to_owned();
     write_value(owned.as_borrowed(), out, depth)
