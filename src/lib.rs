@@ -43,7 +43,7 @@ use pyo3::prelude::*;
 /// than the system's allocator keeps at hand without a lock.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: python::allocator::MiMalloc = python::allocator::MiMalloc;
 
 /// The native half of `treadle`.
 #[pymodule(gil_used = false)]

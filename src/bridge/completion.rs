@@ -16,10 +16,21 @@ pub enum Next {
     Await(Py<PyAny>),
 }
 
+/// The outcome for who keeps it.
+pub fn own<'py>(
+    py: Python<'py>,
+    outcome: &PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match outcome {
+        Ok(value) => Ok(value.clone()),
+        Err(error) => Err(error.clone_ref(py)),
+    }
+}
+
 /// Told the outcome of a coroutine, once, inside its Task's context, on the lane.
 pub trait Completion {
     /// Takes the outcome and says what follows it.
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next;
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next;
 
     /// The lane takes a further step of the coroutine, which gave way; [`Completion::stepped`] follows.
     fn steps(&self) {}
@@ -39,7 +50,7 @@ pub trait Completion {
 }
 
 impl Completion for Rc<dyn Completion> {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         self.as_ref().complete(py, outcome)
     }
 

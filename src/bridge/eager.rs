@@ -51,7 +51,7 @@ impl Tasks {
         }
         let outcome = call_method(&task, intern!(py, "result"));
         let context = task.call_method0(intern!(py, "get_context"))?;
-        match context::run(&context, || Ok(completion.complete(py, outcome)))? {
+        match context::run(&context, || Ok(completion.complete(py, &outcome)))? {
             Next::Done => Ok(None),
             Next::Await(next) => {
                 let address = context.as_ptr().addr();

@@ -78,10 +78,11 @@ impl TaskFactory {
     }
 
     /// Takes a Task back that its owner needs no more; one that ended serves again if nobody
-    /// noticed it.
-    pub fn reuse(&self, py: Python<'_>, waiting: Waiting) {
-        if let Err(error) = self.tasks.reuse(py, waiting) {
+    /// noticed it. Gives the context that it ran in, if nothing of asyncio's had to do with it.
+    pub fn reuse<'py>(&self, py: Python<'py>, waiting: Waiting) -> Option<Bound<'py, PyAny>> {
+        self.tasks.reuse(py, waiting).unwrap_or_else(|error| {
             error.write_unraisable(py, None);
-        }
+            None
+        })
     }
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use pyo3::prelude::*;
 
-use super::completion::{Completion, Next};
+use super::completion::{Completion, Next, own};
 use super::home::{Home, after_python};
 use super::homebound::Homebound;
 use super::start::start;
@@ -28,9 +28,9 @@ struct Slot {
 }
 
 impl Completion for Slot {
-    fn complete(&self, _py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         if !self.closed.get() {
-            self.outcome.replace(Some(outcome.map(Bound::unbind)));
+            self.outcome.replace(Some(own(py, outcome).map(Bound::unbind)));
             if let Some(waker) = self.waker.take() {
                 waker.wake();
             }

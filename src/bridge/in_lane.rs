@@ -103,6 +103,11 @@ impl InLane {
         self.context.as_ptr().addr()
     }
 
+    /// The context, which nobody needs any more.
+    pub(super) fn into_context(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        self.context.into_bound(py)
+    }
+
     /// Does something with the Task, unless it has ended.
     pub(super) fn with_task<R>(
         &self,

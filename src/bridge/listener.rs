@@ -71,7 +71,7 @@ impl Listener {
                 is_cancelled(py, error)
             }
         };
-        if let Next::Await(coroutine) = completion.complete(py, outcome) {
+        if let Next::Await(coroutine) = completion.complete(py, &outcome) {
             tasks.go_on(task, coroutine, &completion);
         }
         all

@@ -76,7 +76,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 pub use awaitable::{RustAwaitable, into_awaitable};
-pub use completion::{Completion, Next};
+pub use completion::{Completion, Next, own};
 pub use current::current_context;
 pub use factory::TaskFactory;
 pub use future::{CoroutineFuture, cancel, into_future, is_cancelled};

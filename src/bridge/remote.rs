@@ -26,7 +26,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::awaitable::panicked;
-use super::completion::{Completion, Next};
+use super::completion::{Completion, Next, own};
 use super::future::cancel;
 use super::home::{Home, after_python};
 use super::homebound::misplaced;
@@ -220,7 +220,7 @@ impl Drop for Unstarted {
 struct Report(Arc<Job>);
 
 impl Completion for Report {
-    fn complete(&self, _py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         let place = match self.0.lock().state {
             State::Running(place) => Some(place),
             _ => None,
@@ -228,7 +228,7 @@ impl Completion for Report {
         if let Some(place) = place {
             drop(self.0.mailbox.take_job(place, &self.0));
         }
-        self.0.finish(outcome.map(Bound::unbind));
+        self.0.finish(own(py, outcome).map(Bound::unbind));
         Next::Done
     }
 }

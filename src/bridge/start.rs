@@ -121,7 +121,7 @@ fn spell(event_loop: &Bound<'_, PyAny>) -> PyResult<String> {
 fn report(completion: &dyn Completion, future: &Bound<'_, PyAny>) {
     // Not PyO3's own call: that would make a panic of a `PanicException`, and nobody would be told.
     let outcome = call_method(future, pyo3::intern!(future.py(), "result"));
-    match completion.complete(future.py(), outcome) {
+    match completion.complete(future.py(), &outcome) {
         // There is no Task of ours that could end with it or go on.
         Next::Done | Next::Await(_) => {}
     }

@@ -443,7 +443,7 @@ impl Tasks {
                 }
             });
         if let Err(error) = started
-            && let Next::Await(_) = completion.complete(py, Err(error))
+            && let Next::Await(_) = completion.complete(py, &Err(error))
         {
             // What cannot be started is not worth starting more for.
         }
@@ -471,12 +471,8 @@ fn step<'py>(
             Step::Returned(value) => Ok(value),
             Step::Raised(error) => Err(error),
         };
-        let kept = match &outcome {
-            Ok(value) => Ok(value.clone()),
-            Err(error) => Err(error.clone_ref(py)),
-        };
-        match completion.complete(py, outcome) {
-            Next::Done => return First::Ended(kept),
+        match completion.complete(py, &outcome) {
+            Next::Done => return First::Ended(outcome),
             Next::Await(next) => {
                 coroutine = next.into_bound(py);
                 drop(layout.replace_coroutine(py, task, coroutine.clone()));

@@ -108,22 +108,29 @@ impl Tasks {
         }
     }
 
-    /// Makes a Task that has ended serve again, if a result is all that came of it.
-    pub(super) fn reuse(&self, py: Python<'_>, waiting: Waiting) -> PyResult<()> {
+    /// Makes a Task that has ended serve again, if a result is all that came of it; gives its context
+    /// if the lane stepped it to its end.
+    pub(super) fn reuse<'py>(
+        &self,
+        py: Python<'py>,
+        waiting: Waiting,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let worker = match waiting.0 {
             Suspended::InTask { worker: SteppedBy::Lane(worker), .. } => worker,
-            Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(()),
+            Suspended::InTask { worker: SteppedBy::Asyncio(_), .. } => return Ok(None),
             Suspended::InLane(in_lane) => match in_lane.take() {
                 Some(worker) => worker,
-                None => return Ok(()),
+                None => {
+                    return Ok(Rc::into_inner(in_lane).map(|ended| ended.into_context(py)));
+                }
             },
         };
-        let Some(layout) = self.known_layout() else { return Ok(()) };
+        let Some(layout) = self.known_layout() else { return Ok(None) };
         self.asyncio.ended(py, &worker.task)?;
         if let Some(result) = layout.renew(py, &worker.task) {
             drop(result);
             self.park(py, layout, worker);
         }
-        Ok(())
+        Ok(None)
     }
 }

@@ -1,6 +1,6 @@
 //! A handler that runs in a Task.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use super::stamps::InHand;
 use super::stream::{Outlet, Sink};
 use super::{Answer, Dispatcher};
 use crate::app::{Mode, Plan, Request};
-use crate::bridge::{Completion, Next, Scope, Waiting, after_python, is_cancelled};
+use crate::bridge::{Completion, Next, Scope, Waiting, after_python, is_cancelled, own};
 use crate::http::{Body, Outgoing, channel, closing_problem, problem};
 
 /// What the Task is running.
@@ -41,6 +41,17 @@ pub(super) struct Call {
     waker: RefCell<Option<Waker>>,
     /// The connection does not wait any more.
     abandoned: Cell<bool>,
+    rare: OnceCell<Box<Rare>>,
+    ended: Cell<bool>,
+    in_hand: Option<InHand>,
+    suspended: Cell<bool>,
+    /// The address of the Task's context, once it takes steps itself.
+    context: Cell<Option<usize>>,
+}
+
+/// What few calls have.
+#[derive(Default)]
+struct Rare {
     /// Keeps an abandoned Task alive that was not cancelled.
     kept: RefCell<Option<Py<PyAny>>>,
     /// The Task that goes on after the handler's ended; the connection fetches it.
@@ -48,13 +59,8 @@ pub(super) struct Call {
     outlet: RefCell<Option<Outlet>>,
     /// The answer to a HEAD, which goes out once the iterator that it does not want is closed.
     held: RefCell<Option<Outgoing>>,
-    ended: Cell<bool>,
     /// The exception whose handler the Task runs now.
     rescued: RefCell<Option<PyErr>>,
-    in_hand: Option<InHand>,
-    suspended: Cell<bool>,
-    /// The address of the Task's context, once it takes steps itself.
-    context: Cell<Option<usize>>,
 }
 
 impl Call {
@@ -76,16 +82,27 @@ impl Call {
             response: RefCell::new(None),
             waker: RefCell::new(None),
             abandoned: Cell::new(false),
-            kept: RefCell::new(None),
-            moved: RefCell::new(None),
-            outlet: RefCell::new(None),
-            held: RefCell::new(None),
+            rare: OnceCell::new(),
             ended: Cell::new(false),
-            rescued: RefCell::new(None),
             in_hand,
             suspended: Cell::new(false),
             context: Cell::new(None),
         }
+    }
+
+    /// Where to put what few calls have.
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    /// Takes something that few calls have, if this one has it.
+    fn take_rare<T>(&self, place: impl FnOnce(&Rare) -> &RefCell<Option<T>>) -> Option<T> {
+        self.rare.get().and_then(|rare| place(rare).take())
+    }
+
+    /// Whether the answer waits for an iterator to be closed.
+    fn is_held(&self) -> bool {
+        self.rare.get().is_some_and(|rare| rare.held.borrow().is_some())
     }
 
     fn answer(&self, response: Outgoing) {
@@ -100,7 +117,7 @@ impl Call {
 
     /// The next coroutine of the Task is an exception handler, called for `first`.
     pub(super) fn rescue(&self, first: PyErr) {
-        self.rescued.replace(Some(first));
+        self.rare().rescued.replace(Some(first));
     }
 
     /// Answers with the head of a stream; gives the coroutine that sends its chunks, or closes their
@@ -114,13 +131,13 @@ impl Call {
         let (sender, body) = channel();
         if self.head.method() == Method::HEAD {
             let coroutine = self.close(py, iterator)?;
-            self.held.replace(Some(head.map(|()| Body::Stream(body)).into()));
+            self.rare().held.replace(Some(head.map(|()| Body::Stream(body)).into()));
             return Ok(coroutine);
         }
         let outlet = Outlet::new(sender, declared(&head));
         let sink = Py::new(py, Sink::new(outlet.clone()))?;
         let pump = self.pump(py, iterator, sink.into_any())?;
-        self.outlet.replace(Some(outlet));
+        self.rare().outlet.replace(Some(outlet));
         self.stage.set(Stage::Streaming);
         let (parts, ()) = head.into_parts();
         self.answer(http::Response::from_parts(parts, Body::Stream(body)).into());
@@ -153,18 +170,18 @@ impl Call {
     }
 
     /// The pump ended.
-    fn end_stream(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
-        if let Some(response) = self.held.take() {
+    fn end_stream(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
+        if let Some(response) = self.take_rare(|rare| &rare.held) {
             if let Err(error) = outcome
                 && !self.abandoned.get()
             {
-                self.dispatcher.report(py, &self.plan, &self.head, error);
+                self.dispatcher.report(py, &self.plan, &self.head, error.clone_ref(py));
             }
             self.answer(response);
             return Next::Done;
         }
-        let outlet = self.outlet.take();
-        let Err(error) = outcome else {
+        let outlet = self.take_rare(|rare| &rare.outlet);
+        let Err(error) = own(py, outcome) else {
             if let Some(outlet) = outlet {
                 match outlet.missing() {
                     0 => outlet.finish(),
@@ -206,7 +223,7 @@ fn declared(head: &http::Response<()>) -> Option<u64> {
 }
 
 impl Completion for Call {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         let is_first_step = !self.suspended.get();
         if !is_first_step {
             self.dispatcher.stamps.resume(&self.in_hand);
@@ -236,10 +253,10 @@ impl Completion for Call {
 
     fn goes_on(&self, py: Python<'_>, waiting: Waiting) {
         if self.abandoned.get() {
-            self.kept.replace(waiting.into_task(py));
+            self.rare().kept.replace(waiting.into_task(py));
             return;
         }
-        self.moved.replace(Some(waiting));
+        self.rare().moved.replace(Some(waiting));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -248,27 +265,30 @@ impl Completion for Call {
 
 impl Call {
     /// What an outcome leads to.
-    fn advance(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn advance(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         if self.stage.get() == Stage::Streaming {
             return self.end_stream(py, outcome);
         }
-        let outcome = match outcome {
-            Err(error) if is_cancelled(py, &error) => {
-                self.dispatcher.stamps.cancelled();
-                if !self.abandoned.get() {
-                    // Nobody asked for it: the handler let another Task's cancellation escape, or
-                    // the server stops.
-                    let response = self.fail(py, error);
-                    self.answer(response);
-                }
-                return Next::Done;
+        if let Err(error) = outcome
+            && is_cancelled(py, error)
+        {
+            self.dispatcher.stamps.cancelled();
+            if !self.abandoned.get() {
+                // Nobody asked for it: the handler let another Task's cancellation escape, or the
+                // server stops.
+                let response = self.fail(py, error.clone_ref(py));
+                self.answer(response);
             }
-            outcome => outcome,
-        };
-        let conclusion = match self.rescued.take() {
-            Some(first) => {
-                self.dispatcher.conclude_handler(py, &self.plan, &self.head, outcome, first)
-            }
+            return Next::Done;
+        }
+        let conclusion = match self.take_rare(|rare| &rare.rescued) {
+            Some(first) => self.dispatcher.conclude_handler(
+                py,
+                &self.plan,
+                &self.head,
+                own(py, outcome),
+                first,
+            ),
             None => {
                 let request = self.request.as_ref();
                 self.dispatcher.conclude(py, &self.plan, &self.head, request, outcome)
@@ -331,7 +351,7 @@ impl Call {
         if let Some(request) = &self.request {
             request.get().release_body();
         }
-        drop(self.kept.take());
+        drop(self.take_rare(|rare| &rare.kept));
     }
 }
 
@@ -394,7 +414,8 @@ impl Call {
 
     /// Ties a streaming Task to its outlet: the client's leaving cancels it. Any other has ended.
     fn tie(&self, waiting: Waiting) {
-        Python::attach(|py| match self.outlet.borrow().as_ref() {
+        let outlet = self.rare.get().and_then(|rare| rare.outlet.borrow().clone());
+        Python::attach(|py| match outlet {
             Some(outlet) => {
                 let context = waiting.context();
                 if let Some(task) = waiting.into_task(py) {
@@ -403,7 +424,12 @@ impl Call {
                     outlet.tie(task, move || cancel_on_disconnect && !has_told(&request, context));
                 }
             }
-            None => self.dispatcher.core.tasks.reuse(py, waiting),
+            None => {
+                let core = &self.dispatcher.core;
+                if let Some(context) = core.tasks.reuse(py, waiting) {
+                    core.spare_context.put(context);
+                }
+            }
         });
     }
 }
@@ -425,7 +451,7 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let Some(next) = this.call.moved.take() {
+        if let Some(next) = this.call.take_rare(|rare| &rare.moved) {
             this.task = Some(next);
         }
         match this.call.response.take() {
@@ -459,7 +485,7 @@ impl Running {
 
     /// Nobody waits for the answer any more; gives the Task that makes it.
     fn give_up(&mut self) -> Option<Waiting> {
-        let task = self.call.moved.take().or_else(|| self.task.take())?;
+        let task = self.call.take_rare(|rare| &rare.moved).or_else(|| self.task.take())?;
         self.task = None;
         self.call.abandoned.set(true);
         // The answer may be there already. If it is a stream, its pump is to see that nobody takes it.
@@ -474,14 +500,13 @@ impl Drop for Running {
             return;
         };
         // One that closes an iterator is cleaning up already.
-        let is_told =
-            self.call.held.borrow().is_some() || has_told(&self.call.request, task.context());
+        let is_told = self.call.is_held() || has_told(&self.call.request, task.context());
         Python::attach(|py| {
             if self.call.plan.cancel_on_disconnect && !is_told {
                 task.cancel(py);
                 after_python(py);
             } else {
-                self.call.kept.replace(task.into_task(py));
+                self.call.rare().kept.replace(task.into_task(py));
             }
         });
     }

@@ -47,15 +47,16 @@ impl Dispatcher {
     /// What a handler's outcome is: a reply, or what must be run for one.
     pub(super) fn given(
         &self,
+        py: Python<'_>,
         plan: &Plan,
-        outcome: PyResult<Bound<'_, PyAny>>,
+        outcome: &PyResult<Bound<'_, PyAny>>,
     ) -> PyResult<Given> {
         self.stamps.ran();
-        let result = outcome?;
-        if is_coroutine(&result) {
-            return Ok(Given::Coroutine(result.unbind()));
+        let result = outcome.as_ref().map_err(|error| error.clone_ref(py))?;
+        if is_coroutine(result) {
+            return Ok(Given::Coroutine(result.clone().unbind()));
         }
-        let reply = self.encoder.reply(&result, plan.status).map(Given::Reply);
+        let reply = self.encoder.reply(result, plan.status).map(Given::Reply);
         self.stamps.serialized();
         reply
     }
@@ -67,9 +68,9 @@ impl Dispatcher {
         plan: &Plan,
         head: &Kept,
         request: Option<&Py<Request>>,
-        outcome: PyResult<Bound<'_, PyAny>>,
+        outcome: &PyResult<Bound<'_, PyAny>>,
     ) -> Conclusion {
-        self.conclude_given(py, plan, head, request, self.given(plan, outcome))
+        self.conclude_given(py, plan, head, request, self.given(py, plan, outcome))
     }
 
     pub(super) fn conclude_given(
@@ -218,9 +219,9 @@ impl Dispatcher {
         plan: &Rc<Plan>,
         head: Kept,
         request: Option<Py<Request>>,
-        outcome: PyResult<Bound<'_, PyAny>>,
+        outcome: &PyResult<Bound<'_, PyAny>>,
     ) -> Answer {
-        let given = self.given(plan, outcome);
+        let given = self.given(py, plan, outcome);
         self.settle(py, plan, head, request, given)
     }
 

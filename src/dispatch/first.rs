@@ -81,9 +81,9 @@ impl<'a> First<'a> {
 }
 
 impl Completion for First<'_> {
-    fn complete(&self, py: Python<'_>, outcome: PyResult<Bound<'_, PyAny>>) -> Next {
+    fn complete(&self, py: Python<'_>, outcome: &PyResult<Bound<'_, PyAny>>) -> Next {
         match (self.call.get(), outcome) {
-            (None, Ok(value)) => match self.dispatcher.given(self.plan, Ok(value)) {
+            (None, Ok(_)) => match self.dispatcher.given(py, self.plan, outcome) {
                 Ok(Given::Reply(Reply::Plain(plain))) => {
                     self.reply.set(Some(plain.into()));
                     Next::Done

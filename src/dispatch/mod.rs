@@ -258,15 +258,18 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     let head = self.keep(plan, parts, params, connection);
-                    self.concluded(py, plan, head, None, Err(error))
+                    self.concluded(py, plan, head, None, &Err(error))
                 }
             };
         }
-        self.in_copied_context(py, || match self.given(plan, call_handler(py, plan, &arguments)) {
-            Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
-            given => {
-                let head = self.keep(plan, parts, params, connection);
-                self.settle(py, plan, head, None, given)
+        self.in_copied_context(py, || {
+            let outcome = call_handler(py, plan, &arguments);
+            match self.given(py, plan, &outcome) {
+                Ok(Given::Reply(Reply::Plain(plain))) => Answer::ready(plain),
+                given => {
+                    let head = self.keep(plan, parts, params, connection);
+                    self.settle(py, plan, head, None, given)
+                }
             }
         })
     }
@@ -323,7 +326,7 @@ impl Dispatcher {
             Mode::Inline => self.inline(py, plan, head, request, &arguments),
             Mode::Task => match call_handler(py, plan, &arguments) {
                 Ok(coroutine) => self.start(py, plan, head.into(), request, coroutine.unbind()),
-                Err(error) => self.concluded(py, plan, head.into(), request, Err(error)),
+                Err(error) => self.concluded(py, plan, head.into(), request, &Err(error)),
             },
             Mode::Offload => self.offload(py, plan, head, request, arguments),
         }
@@ -353,7 +356,7 @@ impl Dispatcher {
     ) -> Answer {
         self.in_copied_context(py, || {
             let outcome = call_handler(py, plan, arguments);
-            self.concluded(py, plan, head.into(), request, outcome)
+            self.concluded(py, plan, head.into(), request, &outcome)
         })
     }
 }

@@ -325,7 +325,7 @@ impl Dispatcher {
                 this.stamps.offloaded(waited, ran);
                 let concluded = context::run(context.bind(py), || {
                     let outcome = outcome.map(|value| value.into_bound(py));
-                    Ok(this.concluded(py, &plan, head.into(), request, outcome))
+                    Ok(this.concluded(py, &plan, head.into(), request, &outcome))
                 });
                 this.stamps.put_down();
                 after_python(py);

@@ -1,8 +1,8 @@
 //! The stages of the request in hand, stamped where the dispatcher passes them.
 //!
 //! A lane does one thing at a time, so one request is in hand at most: the one whose head came in,
-//! whose Task completes, whose body or job is there. Who takes it up again later keeps the
-//! [`InHand`] of the first time.
+//! whose Task completes, whose body or job is there. Its connection begins no other meanwhile. Who
+//! takes it up again later keeps the [`InHand`] of the first time, which says whether it did.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ pub(super) struct Stamps {
     /// The first is for requests that meet no route.
     routes: Arc<[RouteMeter]>,
     steps: Rc<Steps>,
-    in_hand: RefCell<Option<InHand>>,
+    in_hand: RefCell<Option<Rc<Timing>>>,
     /// When it was taken up.
     since: Cell<u64>,
 }
@@ -42,33 +42,32 @@ impl Stamps {
     /// A request has come in.
     pub(super) fn take_up(&self, timing: &Rc<Timing>) {
         if self.meter.is_on() {
-            let in_hand = InHand { timing: Rc::clone(timing), number: timing.number() };
             self.since.set(timing.began());
             self.meter.works(timing.began());
-            self.in_hand.replace(Some(in_hand));
+            self.in_hand.replace(Some(Rc::clone(timing)));
         }
     }
 
     /// A request goes on.
     pub(super) fn resume(&self, request: &Option<InHand>) {
-        self.in_hand.replace(request.clone());
-        if let Some(timing) = request.as_ref().and_then(InHand::timing) {
+        let timing = request.as_ref().and_then(InHand::timing);
+        if let Some(timing) = timing {
             self.since.set(self.meter.clock.now());
             self.meter.attends(timing.route(), timing.id());
         }
+        self.in_hand.replace(timing.cloned());
     }
 
     /// For who goes on with the request later.
     pub(super) fn in_hand(&self) -> Option<InHand> {
-        self.in_hand.borrow().clone()
+        let in_hand = self.in_hand.borrow();
+        in_hand.as_ref().map(|timing| InHand { timing: Rc::clone(timing), number: timing.number() })
     }
 
     /// The request is out of hand: what was done for it since it was taken up counts as running.
     pub(super) fn put_down(&self) {
         self.meter.attends_nothing();
-        let in_hand = self.in_hand.take();
-        let timing = in_hand.as_ref().and_then(InHand::timing);
-        let until = timing.map_or(0, |timing| timing.last());
+        let until = self.in_hand.take().map_or(0, |timing| timing.last());
         self.meter.worked(until.saturating_sub(self.since.get()));
     }
 
@@ -91,7 +90,7 @@ impl Stamps {
     }
 
     fn with(&self, stamp: impl FnOnce(&Timing, &LaneMeter)) {
-        if let Some(timing) = self.in_hand.borrow().as_ref().and_then(InHand::timing) {
+        if let Some(timing) = &*self.in_hand.borrow() {
             stamp(timing, &self.meter);
         }
     }

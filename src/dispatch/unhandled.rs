@@ -85,7 +85,7 @@ impl Dispatcher {
         };
         self.next_id();
         let head = self.keep_head(parts, connection).into();
-        Some(self.in_copied_context(py, || self.concluded(py, plan, head, None, Err(error))))
+        Some(self.in_copied_context(py, || self.concluded(py, plan, head, None, &Err(error))))
     }
 
     /// The answer to a request that does not fit its handler, or that of the handler for those. What
@@ -101,8 +101,9 @@ impl Dispatcher {
         let (status, answer) = match rejection.into_answer(py) {
             Ok(answer) => answer,
             Err(error) => {
-                return self
-                    .in_copied_context(py, || self.concluded(py, plan, head, request, Err(error)));
+                return self.in_copied_context(py, || {
+                    self.concluded(py, plan, head, request, &Err(error))
+                });
             }
         };
         if let Some(invalid) = &self.face.invalid {
@@ -111,8 +112,9 @@ impl Dispatcher {
                 .and_then(|detail| invalid.bind(py).call1((status, detail)));
             if !made.as_ref().is_ok_and(|made| made.is_none()) {
                 let error = made.map_or_else(|error| error, PyErr::from_value);
-                return self
-                    .in_copied_context(py, || self.concluded(py, plan, head, request, Err(error)));
+                return self.in_copied_context(py, || {
+                    self.concluded(py, plan, head, request, &Err(error))
+                });
             }
         }
         Answer::Ready(Some(match self.encoder.encode(answer.as_any()) {

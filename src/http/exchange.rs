@@ -32,7 +32,6 @@ use super::io::Transport;
 use super::limits::Taken;
 use super::outgoing::{Outgoing, Plain};
 use super::problem;
-use super::reckoning::Unsent;
 use super::request_body::declares_more_than;
 use super::{Called, Service};
 
@@ -329,9 +328,8 @@ impl Drop for Exchange {
         let lane = &self.info.lane;
         lane.meter().in_flight.sub(1);
         if lane.meter().is_on() {
-            let (stages, responded) = self.info.timing().finish();
-            let (route, status) = (self.info.timing().route(), self.status.map(|s| s.as_u16()));
-            lane.reckoning.end(Unsent { route, stages, responded, status });
+            let status = self.status.map(|status| status.as_u16());
+            lane.reckoning.end(self.info.timing(), status);
         }
         if self.is_counted {
             lane.limits().release_request();

@@ -3,7 +3,7 @@
 //! A request ends when hyper has taken the last of its response; its last byte goes out with what
 //! else the connection wrote, at the end of the poll or later. So requests that end in a poll lie
 //! here until that poll is over, when one look at the clock does for all of them. What a client is
-//! slow to take waits with its connection.
+//! slow to take waits with its connection. The stages before that are counted at once.
 //!
 //! Belongs to the lane's thread. Connections are polled one after the other, and each takes what it
 //! left here with it.
@@ -12,18 +12,19 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::info::ConnectionInfo;
-use crate::telemetry::{LaneMeter, RouteMeter, Stage, Stages};
+use crate::telemetry::{LaneMeter, RouteMeter, Timing};
 
 /// A request of which only the bytes are left.
 #[derive(Debug)]
 pub(crate) struct Unsent {
     /// Counted from 1; 0 is none.
-    pub(crate) route: u32,
-    pub(crate) stages: Stages,
-    /// When there was a response.
-    pub(crate) responded: u64,
+    route: u32,
     /// What it was answered with, if it was.
-    pub(crate) status: Option<u16>,
+    status: Option<u16>,
+    /// When there was a response.
+    responded: u64,
+    /// The ticks until then.
+    spent: u64,
 }
 
 /// The requests of one lane that wait to be recorded.
@@ -44,12 +45,14 @@ impl Reckoning {
         self.ended.borrow().is_empty()
     }
 
-    /// A request has ended.
-    pub(crate) fn end(&self, request: Unsent) {
-        if let Some(route) = self.routes.get(request.route as usize) {
-            route.in_flight.sub(1);
-        }
-        self.ended.borrow_mut().push(request);
+    /// A request has ended, answered with `status` or not at all.
+    pub(crate) fn end(&self, timing: &Timing, status: Option<u16>) {
+        let route = timing.route();
+        let spent = self.routes.get(route as usize).map_or(0, |meter| {
+            meter.in_flight.sub(1);
+            meter.spend(timing.stages())
+        });
+        self.ended.borrow_mut().push(Unsent { route, status, responded: timing.last(), spent });
     }
 
     pub(crate) fn move_to(&self, unsent: &mut Vec<Unsent>) {
@@ -69,15 +72,12 @@ impl Reckoning {
         }
         let now = self.meter.clock.now();
         info.written.set(now);
-        for request in unsent.iter_mut() {
-            if request.status.is_some() {
-                request.stages.add(Stage::Write, now.saturating_sub(request.responded));
-            }
+        for request in unsent.drain(..) {
             if let Some(meter) = self.routes.get(request.route as usize) {
-                meter.record(&request.stages, request.status);
+                let write = now.saturating_sub(request.responded);
+                meter.end(request.spent, request.status.map(|status| (status, write)));
             }
         }
-        unsent.clear();
         // The memory goes back to the lane.
         let mut ended = self.ended.borrow_mut();
         if ended.capacity() == 0 {

@@ -26,7 +26,11 @@ pub fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 ///
 /// Belongs to the lane's thread, and so does what it gives.
 #[derive(Default)]
-pub struct SpareContext(Cell<Option<Py<PyAny>>>);
+pub struct SpareContext {
+    spare: Cell<Option<Py<PyAny>>>,
+    /// Whether nothing was set in the lane's own context when the last copy was made.
+    is_own_empty: Cell<bool>,
+}
 
 impl SpareContext {
     /// A copy of the current context, which is the lane's own: no other is entered.
@@ -34,22 +38,25 @@ impl SpareContext {
     /// # Errors
     /// `MemoryError`.
     pub fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.0.take() {
-            Some(spare) => Ok(spare.into_bound(py)),
-            None => copy_current(py),
+        if let Some(spare) = self.spare.take() {
+            return Ok(spare.into_bound(py));
         }
+        let copy = copy_current(py)?;
+        self.is_own_empty.set(is_empty(&copy));
+        Ok(copy)
     }
 
-    /// Takes back a context that has been left; it is kept if it is as good as new.
+    /// Takes back a context that has been left; it is kept if it is as good as a copy made now.
     pub fn put(&self, context: Bound<'_, PyAny>) {
-        if is_unique(&context) && is_empty(&context) {
-            self.0.set(Some(context.unbind()));
+        if self.is_own_empty.get() && is_unique(&context) && is_empty(&context) {
+            self.spare.set(Some(context.unbind()));
         }
     }
 
     /// Something may have been set in the lane's own context since the last copy.
     pub fn forget(&self) {
-        self.0.take();
+        self.spare.take();
+        self.is_own_empty.set(false);
     }
 }
 
@@ -115,7 +122,44 @@ mod tests {
             assert_ne!(spare.take(py).unwrap().as_ptr().addr(), address);
             spare.put(again);
             spare.forget();
-            assert!(spare.0.take().is_none());
+            assert!(spare.spare.take().is_none());
+        });
+    }
+
+    #[test]
+    fn a_context_from_an_earlier_turn_is_kept_once_the_own_one_is_known_to_be_empty() {
+        Python::initialize();
+        Python::attach(|py| {
+            let spare = SpareContext::default();
+            let suspended = spare.take(py).unwrap();
+            let address = suspended.as_ptr().addr();
+            spare.forget();
+            spare.put(suspended.clone());
+            assert!(spare.spare.take().is_none(), "the own one may have changed");
+            let other = spare.take(py).unwrap();
+            spare.put(suspended);
+            assert_eq!(spare.take(py).unwrap().as_ptr().addr(), address);
+            drop(other);
+        });
+    }
+
+    #[test]
+    fn nothing_is_kept_while_something_is_set_in_the_own_context() {
+        Python::initialize();
+        Python::attach(|py| {
+            let (spare, variable) = (SpareContext::default(), variable(py));
+            let old = spare.take(py).unwrap();
+            let own = copy_current(py).unwrap();
+            spare.forget();
+            run(&own, || {
+                variable.call_method1("set", (1,))?;
+                let copy = spare.take(py)?;
+                assert!(!is_empty(&copy));
+                spare.put(old);
+                assert!(spare.spare.take().is_none());
+                Ok(())
+            })
+            .unwrap();
         });
     }
 
@@ -127,7 +171,7 @@ mod tests {
             let context = spare.take(py).unwrap();
             run(&context, || variable.call_method1("set", (1,))).unwrap();
             spare.put(context);
-            assert!(spare.0.take().is_none());
+            assert!(spare.spare.take().is_none());
         });
     }
 
@@ -144,7 +188,7 @@ mod tests {
                 Ok(token)
             });
             spare.put(context.clone());
-            assert!(spare.0.take().is_none());
+            assert!(spare.spare.take().is_none());
             drop(context);
             drop(token);
         });

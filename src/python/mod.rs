@@ -23,10 +23,13 @@
 //! * [`immortal`] ends the counting of references to what all lanes refer to;
 //! * [`fd`] takes over a file descriptor handed in from Python;
 //! * [`ticks`] reads the processor's time stamp counter;
+//! * `allocator` is mimalloc, for the whole process;
 //! * [`room`] is memory that becomes a `bytes` object when the system has filled it;
 //! * [`socket`] receives into Python's memory and sends from it.
 #![allow(unsafe_code, reason = "the fence: see the module doc")]
 
+#[cfg(feature = "mimalloc")]
+pub mod allocator;
 pub mod asyncio_thread;
 pub mod call;
 pub mod context;

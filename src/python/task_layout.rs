@@ -43,8 +43,8 @@ pub struct TaskLayout {
 /// What a Task looks like that is not registered and that nobody noticed.
 struct Pristine {
     new: Pattern,
-    /// The words of it that are the same in a Task that is registered, and where they are.
-    registered: Box<[(isize, usize)]>,
+    /// What of it is the same in a Task that is registered.
+    registered: Pattern,
     /// The same for what stands behind the object, without its first byte: the room differs.
     behind: Option<(isize, [u8; 3])>,
     /// The word of the name: a number until somebody asks for it.
@@ -255,9 +255,7 @@ impl TaskLayout {
     /// little as that is what may have happened to it.
     pub fn may_be_stepped(&self, py: Python<'_>, task: &PlainTask) -> bool {
         let task = task.bind(py);
-        self.pristine.as_ref().is_some_and(|pristine| {
-            pristine.registered.iter().all(|(place, expected)| load(task, *place) == *expected)
-        })
+        self.pristine.as_ref().is_some_and(|pristine| pristine.registered.fits(task))
     }
 
     /// Whether `task`, pending and not registered, is as it was made, and only its owner (who
@@ -373,7 +371,7 @@ fn pristine<'py>(
         Returned { all: Pattern::new(&after), result, state }
     });
     let pristine =
-        Pristine { new, registered: registered.into(), behind, name, references, returned };
+        Pristine { new, registered: Pattern::new(&registered), behind, name, references, returned };
     Ok(is_number(&task, name).then_some(pristine))
 }
 

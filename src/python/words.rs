@@ -48,20 +48,22 @@ impl Pattern {
         Self { managed: managed.into(), runs: runs.filter_map(run).collect() }
     }
 
-    /// Whether `object`, which is locked or which nobody else can reach, has it.
+    /// Whether `object` has it: at one moment only if it is locked, or nobody else can reach it.
+    #[inline]
     pub(super) fn fits(&self, object: &Bound<'_, PyAny>) -> bool {
         let is_as_expected = |(place, word): &(isize, usize)| load(object, *place) == *word;
         self.managed.iter().all(is_as_expected)
             && self.runs.iter().all(|(first, expected)| {
                 // SAFETY: `look` found these words at an object of the same class, so all of them are
-                // the object's. Nobody else can reach it, or who writes to it has to lock it first, so
-                // nobody writes meanwhile. (Who lets go of a weak reference needs neither: that changes
-                // a managed word.)
+                // the object's, which is borrowed. Each is loaded as `load` does.
                 let found = unsafe {
-                    let first = object.as_ptr().cast::<usize>().offset(*first);
+                    let first = word(object, *first).cast::<AtomicUsize>();
                     std::slice::from_raw_parts(first, expected.len())
                 };
-                found == &**expected
+                found
+                    .iter()
+                    .zip(expected)
+                    .all(|(found, word)| found.load(Ordering::Relaxed) == *word)
             })
     }
 }

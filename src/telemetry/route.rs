@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::histogram::Durations;
 use super::meter::Counter;
-use super::stages::{STAGES, Stages};
+use super::stages::{STAGES, Stage, Stages};
 use super::tally::Tally;
 
 /// The stages of all requests, as they are read.
@@ -55,20 +55,31 @@ pub struct RouteMeter {
 }
 
 impl RouteMeter {
-    /// A request has ended, with this status or without an answer; to be called by the lane's
-    /// thread alone.
-    pub fn record(&self, stages: &Stages, status: Option<u16>) {
+    /// A request has had all its stages but [`Stage::Write`]; gives their sum, for [`Self::end`].
+    /// Both are to be called by the lane's thread alone.
+    pub fn spend(&self, stages: &Stages) -> u64 {
         let counted = self.counted.get_or_init(Box::default);
-        let class = status.map(|status| usize::from(status / 100).wrapping_sub(1));
-        class.and_then(|class| counted.statuses.get(class)).unwrap_or(&counted.cancelled).add(1);
-        let mut total = None;
+        let mut spent = 0_u64;
         stages.each(|at, ticks| {
             counted.stages[at].record(ticks);
-            *total.get_or_insert(0) += ticks;
+            spent = spent.wrapping_add(ticks);
         });
-        if let Some(total) = total {
-            counted.total.record(total);
+        spent
+    }
+
+    /// A request has ended that had `spent` so many ticks: its answer had this status, and took so
+    /// long to write; or there was none.
+    pub fn end(&self, spent: u64, answer: Option<(u16, u64)>) {
+        let counted = self.counted.get_or_init(Box::default);
+        let mut total = spent;
+        let mut class = None;
+        if let Some((status, write)) = answer {
+            counted.stages[Stage::Write as usize].record(write);
+            total = total.wrapping_add(write);
+            class = counted.statuses.get(usize::from(status / 100).wrapping_sub(1));
         }
+        class.unwrap_or(&counted.cancelled).add(1);
+        counted.total.record(total);
         counted.requests.add_complete();
     }
 
@@ -90,7 +101,7 @@ impl RouteMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Stage;
+    use crate::telemetry::Scale;
 
     #[test]
     fn a_route_without_requests_has_nothing_to_read() {
@@ -101,7 +112,7 @@ mod tests {
     fn answers_are_counted_by_class_and_the_rest_as_cancelled() {
         let meter = RouteMeter::default();
         for status in [Some(200), Some(204), Some(404), Some(599), None, Some(700)] {
-            meter.record(&Stages::default(), status);
+            meter.end(0, status.map(|status| (status, 1)));
         }
         let times = meter.read().unwrap_or_default();
         assert_eq!(times.statuses, [0, 2, 0, 1, 1]);
@@ -111,12 +122,29 @@ mod tests {
     #[test]
     fn a_stage_that_no_request_had_is_not_there() {
         let meter = RouteMeter::default();
-        let mut stages = Stages::default();
+        let stages = Stages::default();
         stages.add(Stage::Run, 5);
-        meter.record(&stages, Some(200));
+        let spent = meter.spend(&stages);
+        assert!(meter.read().is_none(), "it has not ended");
+        meter.end(spent, None);
         let times = meter.read().unwrap_or_default();
         assert_eq!(times.total().count(), 1);
         let counts = times.stages().each_ref().map(Durations::count);
         assert_eq!(counts, [0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_total_is_that_of_all_stages() {
+        let meter = RouteMeter::default();
+        let stages = Stages::default();
+        stages.add(Stage::Wait, 1000);
+        stages.add(Stage::Run, 50_000);
+        let spent = meter.spend(&stages);
+        meter.end(spent, Some((200, 400)));
+        let times = meter.read().unwrap_or_default();
+        let scale = Scale::of_nanoseconds();
+        let sums = times.stages().each_ref().map(|times| times.sum(scale) * 1e9);
+        assert_eq!(sums.map(f64::round), [1000.0, 0.0, 50_000.0, 0.0, 0.0, 400.0]);
+        assert_eq!((times.total().sum(scale) * 1e9).round(), 51_400.0);
     }
 }

@@ -1,5 +1,7 @@
 //! How long each stage of one request took.
 
+use std::cell::Cell;
+
 /// The stages of a request, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -21,44 +23,45 @@ pub enum Stage {
 /// How many stages there are.
 pub const STAGES: usize = 6;
 
-/// The ticks of each stage that a request has had. Small: it is handed on for every request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The ticks of each stage that a request has had.
+#[derive(Debug, Default)]
 pub struct Stages {
-    ticks: [u64; STAGES],
+    /// Zeros for those it did not have.
+    ticks: [Cell<u64>; STAGES],
     /// A bit for each stage there was.
-    had: u8,
+    had: Cell<u8>,
 }
 
 impl Stages {
     /// Forgets all.
     #[inline]
-    pub fn clear(&mut self) {
-        self.had = 0;
+    pub fn clear(&self) {
+        self.ticks.iter().for_each(|ticks| ticks.set(0));
+        self.had.set(0);
     }
 
     /// The request spent some more ticks in a stage.
     #[inline]
-    pub fn add(&mut self, stage: Stage, ticks: u64) {
-        let (at, bit) = (stage as usize, 1 << stage as u8);
-        let before = if self.had & bit == 0 { 0 } else { self.ticks[at] };
-        self.ticks[at] = before + ticks;
-        self.had |= bit;
+    pub fn add(&self, stage: Stage, ticks: u64) {
+        let of_stage = &self.ticks[stage as usize];
+        of_stage.set(of_stage.get().wrapping_add(ticks));
+        self.had.set(self.had.get() | 1 << stage as u8);
     }
 
     /// The ticks of a stage, if there was one.
     #[must_use]
     pub fn get(&self, stage: Stage) -> Option<u64> {
-        (self.had & (1 << stage as u8) != 0).then_some(self.ticks[stage as usize])
+        (self.had.get() & (1 << stage as u8) != 0).then(|| self.ticks[stage as usize].get())
     }
 
     /// Calls `with` for each stage there was: its place, and its ticks.
     #[inline]
     pub fn each(&self, mut with: impl FnMut(usize, u64)) {
-        let mut left = self.had;
+        let mut left = self.had.get();
         while left != 0 {
             let at = left.trailing_zeros() as usize;
             left &= left - 1;
-            with(at, self.ticks[at]);
+            with(at, self.ticks[at].get());
         }
     }
 }
@@ -69,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_stage_of_the_last_request_is_not_there_after_clearing() {
-        let mut stages = Stages::default();
+        let stages = Stages::default();
         stages.add(Stage::Run, 5);
         stages.add(Stage::Run, 6);
         assert_eq!(stages.get(Stage::Run), Some(11));
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn each_stage_is_told_once_and_in_order() {
-        let mut stages = Stages::default();
+        let stages = Stages::default();
         stages.add(Stage::Write, 3);
         stages.add(Stage::Wait, 1);
         let mut told = Vec::new();

@@ -4,7 +4,7 @@
 //! What takes up a request later than in the poll that began it (a Task) holds the request's number
 //! too: a Task that was given up, and goes on, stamps nothing of the next request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use super::stages::{Stage, Stages};
 
@@ -20,7 +20,7 @@ pub struct Timing {
     began: Cell<u64>,
     /// The end of the last stage.
     last: Cell<u64>,
-    stages: RefCell<Stages>,
+    stages: Stages,
 }
 
 impl Timing {
@@ -31,9 +31,8 @@ impl Timing {
         self.id.set(0);
         self.began.set(now);
         self.last.set(now);
-        let mut stages = self.stages.borrow_mut();
-        stages.clear();
-        stages.add(Stage::Wait, wait);
+        self.stages.clear();
+        self.stages.add(Stage::Wait, wait);
     }
 
     /// The request in hand.
@@ -72,7 +71,7 @@ impl Timing {
 
     fn stage(&self, now: u64, stage: Stage) {
         let passed = now.saturating_sub(self.last.replace(now));
-        self.stages.borrow_mut().add(stage, passed);
+        self.stages.add(stage, passed);
     }
 
     /// Its arguments are there.
@@ -84,9 +83,8 @@ impl Timing {
     /// lane goes on with it now, for which it may have waited as well.
     pub fn offloaded(&self, now: u64, waited: u64, ran: u64) {
         let passed = now.saturating_sub(self.last.replace(now));
-        let mut stages = self.stages.borrow_mut();
-        stages.add(Stage::Wait, waited.max(passed.saturating_sub(ran)));
-        stages.add(Stage::Run, ran);
+        self.stages.add(Stage::Wait, waited.max(passed.saturating_sub(ran)));
+        self.stages.add(Stage::Run, ran);
     }
 
     /// Its handler returned, raised or suspended.
@@ -110,10 +108,10 @@ impl Timing {
         self.last.get()
     }
 
-    /// What there is to record, and when the response was made.
+    /// The stages so far.
     #[must_use]
-    pub fn finish(&self) -> (Stages, u64) {
-        (*self.stages.borrow(), self.last.get())
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 }
 
@@ -130,10 +128,9 @@ mod tests {
         timing.resumed(250);
         timing.ran(255);
         timing.serialized(256);
-        let (stages, responded) = timing.finish();
-        assert_eq!(responded, 256);
+        assert_eq!(timing.last(), 256);
         let mut told = Vec::new();
-        stages.each(|_, ticks| told.push(ticks));
+        timing.stages().each(|_, ticks| told.push(ticks));
         assert_eq!(told, [7, 10, 45, 100, 1]);
     }
 
@@ -144,8 +141,8 @@ mod tests {
         timing.prepared(110);
         timing.offloaded(200, 20, 50);
         timing.serialized(203);
-        let (stages, responded) = timing.finish();
-        assert_eq!(responded, 203);
+        assert_eq!(timing.last(), 203);
+        let stages = timing.stages();
         assert_eq!(stages.get(Stage::Wait), Some(7 + 20 + 20));
         assert_eq!((stages.get(Stage::Run), stages.get(Stage::Serialize)), (Some(50), Some(3)));
     }
@@ -155,6 +152,6 @@ mod tests {
         let timing = Timing::default();
         timing.begin(100, 0);
         timing.ran(90);
-        assert_eq!(timing.finish().0.get(Stage::Run), Some(0));
+        assert_eq!(timing.stages().get(Stage::Run), Some(0));
     }
 }
